@@ -1,0 +1,178 @@
+"""PostgreSQL: the pool, its timeouts, and the one place where a driver's error becomes a domain error."""
+
+import select
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psycopg
+from psycopg import errors
+from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from ai_admin.config import ConfigSettings, DatabaseSettings, Settings, load_database_settings
+from ai_admin.errors import (
+    ApiError,
+    DatabaseUnavailable,
+    DuplicateEmail,
+    DuplicateTag,
+    RequestInvalid,
+    SchemaOutdated,
+)
+from ai_admin.sql import queries
+
+Connection = psycopg.Connection[DictRow]
+Row = dict[str, Any]
+
+# The revision that this version's code needs: the newest file in `migrations/versions`, a test compares.
+SCHEMA_VERSION = "0001"
+# Where the network swallows packets, a connection is given up after this many milliseconds.
+_TCP_USER_TIMEOUT_MS = 10_000
+# After this many seconds of failing to connect the pool rests until the next request asks for a
+# connection; a short time keeps its back-off, and so the recovery after an outage, short.
+_RECONNECT_S = 2.0
+
+_SQL = queries("service")
+
+# What a violated constraint means to the caller, by the constraint's name.
+_CONSTRAINTS: Mapping[str, Callable[[], ApiError]] = {
+    "users_tag_key": DuplicateTag,
+    "users_email_key": DuplicateEmail,
+    "users_email_of_human": lambda: RequestInvalid.at(
+        "body", "email", message="A human has an email address", kind="missing"
+    ),
+}
+
+# Away, too slow (`QueryCanceled`, `LockNotAvailable` are `OperationalError`), or all connections taken.
+_UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed, TooManyRequests)
+
+set_json_loads(orjson.loads)
+set_json_dumps(orjson.dumps)
+
+
+def connection_arguments(settings: DatabaseSettings, connect_timeout_s: int = 3) -> dict[str, Any]:
+    """Keyword arguments for `psycopg.connect`."""
+    return {
+        "host": settings.pg_host,
+        "port": settings.pg_port,
+        "dbname": settings.pg_database,
+        "user": settings.pg_user,
+        "password": settings.pg_password.get_secret_value() or None,
+        "sslmode": settings.pg_sslmode,
+        "connect_timeout": connect_timeout_s,
+        "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
+        "application_name": "ai-admin",
+    }
+
+
+class Database:
+    """A pool of connections that opens itself at first use, so that importing the application costs nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is connected yet."""
+        self._root: Path = settings.root
+        self._config: ConfigSettings = settings.config
+        self._schema_current = False
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            connection_class=psycopg.Connection[DictRow],
+            kwargs=self._arguments,
+            min_size=0,
+            max_size=self._config.pool_size,
+            timeout=self._config.pool_timeout_ms / 1000,
+            reconnect_timeout=_RECONNECT_S,
+            check=_refuse_closed,
+            open=False,
+            name="ai-admin",
+        )
+
+    def _arguments(self) -> dict[str, Any]:
+        """Read the files anew: a password that Kubernetes has swapped serves the next connection."""
+        config = self._config
+        options = {
+            "statement_timeout": config.statement_timeout_ms,
+            "lock_timeout": config.lock_timeout_ms,
+            "idle_in_transaction_session_timeout": config.statement_timeout_ms * 2,
+            "timezone": "UTC",
+        }
+        return {
+            **connection_arguments(load_database_settings(self._root), config.connect_timeout_s),
+            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+            "autocommit": True,
+            "row_factory": dict_row,
+        }
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection in autocommit mode, for reading. Raises domain errors only."""
+        try:
+            self._pool.open()
+            with self._pool.connection() as connection:
+                yield connection
+        except (psycopg.Error, *_UNAVAILABLE) as error:
+            raise domain_error(error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection in a transaction, for changing: committed at the end, rolled back by any exception.
+
+        Raises `SchemaOutdated` where the database is on another revision, and otherwise domain errors only.
+        """
+        with self.connection() as connection:
+            self._require_current_schema(connection)
+            with connection.transaction():
+                yield connection
+
+    def _require_current_schema(self, connection: Connection) -> None:
+        # Forward-only migrations: once current, the schema stays so for this process.
+        if not self._schema_current:
+            if schema_version(connection) != SCHEMA_VERSION:
+                raise SchemaOutdated
+            self._schema_current = True
+
+    def stats(self) -> Mapping[str, int]:
+        """The pool's counters, by psycopg_pool's names."""
+        return self._pool.get_stats()
+
+    def close(self) -> None:
+        """Close the pool; a later use raises `DatabaseUnavailable`."""
+        self._pool.close()
+
+
+def _refuse_closed(connection: Connection) -> None:
+    """Refuse a pooled connection that the server has closed meanwhile, without asking the server.
+
+    A server that goes away leaves its farewell, or the end of the stream, ready to be read.
+    """
+    readable = select.poll()
+    readable.register(connection.fileno(), select.POLLIN)
+    if readable.poll(0):
+        connection.pgconn.consume_input()
+        if connection.closed:
+            raise psycopg.OperationalError("the server has closed the connection")
+
+
+def schema_version(connection: Connection) -> str | None:
+    """The revision that the database is on; None where no migration has ever run."""
+    try:
+        row = connection.execute(_SQL["schema_version"]).fetchone()
+    except errors.UndefinedTable:
+        return None
+    return None if row is None else str(row["version_num"])
+
+
+def domain_error(error: Exception) -> Exception:
+    """The domain error that a driver's or the pool's error means; the error itself where it is a fault of ours.
+
+    Its text never reaches a caller: it may hold SQL and values.
+    """
+    if isinstance(error, errors.IntegrityError):
+        meaning = _CONSTRAINTS.get(error.diag.constraint_name or "")
+        return meaning() if meaning else error
+    if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn):
+        return SchemaOutdated()
+    if isinstance(error, _UNAVAILABLE):
+        return DatabaseUnavailable()
+    return error

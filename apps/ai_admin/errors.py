@@ -1,0 +1,189 @@
+"""Everything that can go wrong, as domain exceptions with a code, a status and a text for the caller.
+
+An exception's docstring is the `detail` that callers read. `problems.py` turns them into answers
+(RFC 9457, `application/problem+json`); nothing else in the package writes an error body.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import ClassVar, TypedDict
+
+from typing_extensions import NotRequired
+
+
+class ErrorCode(str, Enum):
+    """The closed list of `errorCode` values. `docs/api.md` holds the same table; a test compares them."""
+
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    NOT_FOUND = "NOT_FOUND"
+    USER_NOT_FOUND = "USER_NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    DUPLICATE_TAG = "DUPLICATE_TAG"
+    DUPLICATE_EMAIL = "DUPLICATE_EMAIL"
+    IDEMPOTENCY_KEY_IN_USE = "IDEMPOTENCY_KEY_IN_USE"
+    VERSION_MISMATCH = "VERSION_MISMATCH"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    BAD_REQUEST = "BAD_REQUEST"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
+    SCHEMA_OUTDATED = "SCHEMA_OUTDATED"
+
+
+class Detail(TypedDict):
+    """One entry of `details`, in the shape of Pydantic's `errors()`."""
+
+    type: str
+    loc: Sequence[str | int]
+    msg: str
+    ctx: NotRequired[Mapping[str, object]]
+
+
+class ApiError(Exception):
+    """An answer other than success. Subclasses name the code, the status and the title."""
+
+    code: ClassVar[ErrorCode]
+    status: ClassVar[int]
+    title: ClassVar[str]
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, detail: str | None = None, *, details: Sequence[Detail] | None = None) -> None:
+        """`detail` replaces the class's text; `details` lists what is wrong, member by member."""
+        self.detail = detail or (self.__doc__ or self.title)
+        self.details = details
+        super().__init__(self.detail)
+
+
+class RequestInvalid(ApiError):
+    """The request does not have the form this operation takes; details names each fault."""
+
+    code = ErrorCode.VALIDATION_ERROR
+    status = 400
+    title = "The request is not valid"
+
+    @classmethod
+    def at(cls, *loc: str | int, message: str, kind: str = "value_error") -> "RequestInvalid":
+        """One fault at one place, for example `RequestInvalid.at("query", "cursor", message=…)`."""
+        return cls(details=[{"type": kind, "loc": loc, "msg": message}])
+
+
+class RouteNotFound(ApiError):
+    """There is nothing at this path."""
+
+    code = ErrorCode.NOT_FOUND
+    status = 404
+    title = "Not found"
+
+
+class UserNotFound(ApiError):
+    """There is no user with this id."""
+
+    code = ErrorCode.USER_NOT_FOUND
+    status = 404
+    title = "No such user"
+
+
+class MethodNotAllowed(ApiError):
+    """This path does not take this method; the Allow header lists those it takes."""
+
+    code = ErrorCode.METHOD_NOT_ALLOWED
+    status = 405
+    title = "Method not allowed"
+
+
+class DuplicateTag(ApiError):
+    """Another user has this tag."""
+
+    code = ErrorCode.DUPLICATE_TAG
+    status = 409
+    title = "The tag is taken"
+
+
+class DuplicateEmail(ApiError):
+    """Another user has this email address; letters' case makes no difference."""
+
+    code = ErrorCode.DUPLICATE_EMAIL
+    status = 409
+    title = "The email address is taken"
+
+
+class IdempotencyKeyInUse(ApiError):
+    """A request with this Idempotency-Key is still running; ask again when it has ended."""
+
+    code = ErrorCode.IDEMPOTENCY_KEY_IN_USE
+    status = 409
+    title = "The same request is still running"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+class VersionMismatch(ApiError):
+    """The record is no longer the version that If-Match names; read it again and decide anew."""
+
+    code = ErrorCode.VERSION_MISMATCH
+    status = 412
+    title = "The record has changed"
+
+
+class PayloadTooLarge(ApiError):
+    """The body is larger than this service takes."""
+
+    code = ErrorCode.PAYLOAD_TOO_LARGE
+    status = 413
+    title = "The body is too large"
+
+
+class UnsupportedMediaType(ApiError):
+    """The body must be JSON, sent with Content-Type: application/json."""
+
+    code = ErrorCode.UNSUPPORTED_MEDIA_TYPE
+    status = 415
+    title = "Unsupported media type"
+
+
+class IdempotencyKeyReused(ApiError):
+    """This Idempotency-Key has been used with another body in the last 24 hours."""
+
+    code = ErrorCode.IDEMPOTENCY_KEY_REUSED
+    status = 422
+    title = "The idempotency key was used for something else"
+
+
+class BadRequest(ApiError):
+    """The request could not be read as HTTP."""
+
+    code = ErrorCode.BAD_REQUEST
+    status = 400
+    title = "Bad request"
+
+
+class InternalError(ApiError):
+    """Something went wrong here, not in the request; the log holds it under this requestId."""
+
+    code = ErrorCode.INTERNAL_ERROR
+    status = 500
+    title = "Internal error"
+
+
+class DatabaseUnavailable(ApiError):
+    """The database is away or too slow to answer in time; nothing was changed, or, where the connection
+    broke during the commit of a change, it is unknown whether it was: read before you repeat it."""
+
+    code = ErrorCode.DATABASE_UNAVAILABLE
+    status = 503
+    title = "The database is unavailable"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "2"}
+
+
+class SchemaOutdated(ApiError):
+    """The database's schema is not the one this version needs; changes are refused until it is migrated."""
+
+    code = ErrorCode.SCHEMA_OUTDATED
+    status = 503
+    title = "The database needs a migration"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "30"}
+
+
+def error_classes() -> list[type[ApiError]]:
+    """Every concrete error, in the order of its declaration; the documentation is made from this."""
+    return ApiError.__subclasses__()

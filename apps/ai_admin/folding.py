@@ -1,0 +1,33 @@
+"""Text as people look for it: without case, without diacritics, in words, whatever script it is in.
+
+The database never folds: what it stores and what a query asks for both come from here, so the result does
+not depend on a server's locale or ICU version. A change of these rules needs a migration that rewrites
+`users.name_key` and `users.words`.
+"""
+
+import re
+import unicodedata
+
+# Letters that Unicode does not decompose, with the base letters that people type for them.
+_BASE_LETTERS = str.maketrans(
+    {"đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "ø": "o", "ŧ": "t", "æ": "ae", "œ": "oe", "þ": "th"}
+)
+_WORD = re.compile(r"[^\W_]+")
+# PostgreSQL refuses lexemes of 2 KiB; a word of a tag, email or name is at most 254 letters long.
+_LONGEST_WORD = 200
+
+
+def fold(text: str) -> str:
+    """Fold for comparing: NFKD, combining marks dropped, case folded (Unicode 3.13, D145), base letters.
+
+    `fold("Đặng Thị Ánh") == "dang thi anh"`, `fold("ＡＢＣ") == "abc"`.
+    """
+    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+    return unicodedata.normalize("NFKC", plain.translate(_BASE_LETTERS)).casefold()
+
+
+def words(*texts: str | None) -> list[str]:
+    """The distinct folded words of all texts: runs of letters and digits, sorted."""
+    found = {word[:_LONGEST_WORD] for text in texts if text for word in _WORD.findall(fold(text))}
+    return sorted(found)

@@ -1,0 +1,39 @@
+"""JSON bodies as models."""
+
+from typing import TypeVar
+
+from flask import request
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import ClientDisconnected
+
+from ai_admin.errors import BadRequest, PayloadTooLarge, RequestInvalid, UnsupportedMediaType
+from ai_admin.http.validation import details_of
+from ai_admin.services import services
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_body(model: type[Model]) -> Model:
+    """The current request's body as a model.
+
+    Raises `UnsupportedMediaType`, `PayloadTooLarge`, and `RequestInvalid` with a detail for each fault.
+    """
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType
+    try:
+        return model.model_validate_json(_read(services().settings.config.max_body_bytes))
+    except ValidationError as error:
+        raise RequestInvalid(details=details_of(error, "body")) from None
+
+
+def _read(limit: int) -> bytes:
+    """The whole body, read no further than the limit: a length that is declared is not believed."""
+    if (request.content_length or 0) > limit:
+        raise PayloadTooLarge(f"The body is larger than the {limit} bytes that this service takes.")
+    try:
+        raw = request.stream.read(limit + 1)
+    except ClientDisconnected:
+        raise BadRequest("The body ended before its Content-Length.") from None
+    if len(raw) > limit:
+        raise PayloadTooLarge(f"The body is larger than the {limit} bytes that this service takes.")
+    return raw

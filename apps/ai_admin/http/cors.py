@@ -1,0 +1,41 @@
+"""CORS (Fetch standard, 3.2): headers on every answer, and the answer to preflight requests."""
+
+from flask import Flask, Response, request
+
+from ai_admin.services import services
+
+# What the seed names: the headers for an API that any origin may call.
+CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, POST, PUT, DELETE, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, "
+    "X-Fission-Request-ID",
+    "Access-Control-Expose-Headers": "Allow, ETag, Idempotent-Replayed, Location, Retry-After, X-Fission-Request-ID",
+    "Access-Control-Max-Age": "600",
+}
+
+
+def _preflight() -> Response | None:
+    """Answer OPTIONS for every route alike; an unknown path goes on to its 404."""
+    if request.method != "OPTIONS" or request.url_rule is None:
+        return None
+    return Response(status=204, headers={"Allow": ", ".join(sorted(request.url_rule.methods or ()))})
+
+
+def _add_headers(response: Response) -> Response:
+    allowed = services().settings.config.allowed_origins.split()
+    response.headers.update(CORS_HEADERS)
+    if "*" not in allowed:
+        origin = request.headers.get("Origin", "")
+        response.vary.add("Origin")
+        if origin in allowed:
+            response.headers["Access-Control-Allow-Origin"] = origin
+        else:
+            del response.headers["Access-Control-Allow-Origin"]
+    return response
+
+
+def install(app: Flask) -> None:
+    """Add the headers to every answer of the application, errors included."""
+    app.before_request(_preflight)
+    app.after_request(_add_headers)

@@ -1,0 +1,78 @@
+"""Errors as `application/problem+json` (RFC 9457). The one place that writes an error body."""
+
+import logging
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from ai_admin.errors import (
+    ApiError,
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    RouteNotFound,
+    UnsupportedMediaType,
+)
+from ai_admin.http.answers import encode
+from ai_admin.http.request_log import request_id
+
+PROBLEM = "application/problem+json"
+_log = logging.getLogger(__name__)
+
+# What Werkzeug raises while it routes and reads.
+_FROM_STATUS: dict[int, type[ApiError]] = {
+    404: RouteNotFound,
+    405: MethodNotAllowed,
+    413: PayloadTooLarge,
+    415: UnsupportedMediaType,
+}
+
+
+def problem_type(error: type[ApiError]) -> str:
+    """The `type` of a problem: a relative reference to its place in the documentation."""
+    return f"/ai/admin/docs#{error.code.value}"
+
+
+def problem(error: ApiError) -> Response:
+    """The answer that an error is."""
+    body: dict[str, object] = {
+        "type": problem_type(type(error)),
+        "title": error.title,
+        "status": error.status,
+        "detail": " ".join(error.detail.split()),
+        "errorCode": error.code.value,
+        "requestId": request_id(),
+    }
+    if error.details is not None:
+        body["details"] = error.details
+    return Response(encode(body), error.status, dict(error.headers), content_type=PROBLEM)
+
+
+def _api_error(error: ApiError) -> Response:
+    if error.status >= 500:  # noqa: PLR2004  ours, not the caller's
+        # What the driver says stays here.
+        _log.warning("%s", error.code.value, exc_info=error.__cause__)
+    return problem(error)
+
+
+def _http_exception(error: HTTPException) -> Response:
+    if error.code is None or error.code < 400:  # noqa: PLR2004  a redirect is raised too
+        return Response(status=error.code or 500, headers=error.get_headers(request.environ))
+    answer = problem(_FROM_STATUS.get(error.code, BadRequest)())
+    allow = dict(error.get_headers(request.environ)).get("Allow")
+    if allow:
+        answer.headers["Allow"] = allow
+    return answer
+
+
+def _unexpected(error: Exception) -> Response:
+    _log.error("unexpected", exc_info=error)
+    return problem(InternalError())
+
+
+def install(app: Flask) -> None:
+    """Answer every error of the application with a problem."""
+    app.register_error_handler(ApiError, _api_error)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(Exception, _unexpected)

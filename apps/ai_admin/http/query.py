@@ -1,0 +1,81 @@
+"""Query strings, strictly: unknown, repeated and undecodable parameters are errors and never ignored."""
+
+import re
+from collections.abc import Iterable
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+from flask import request
+from pydantic import BaseModel, ValidationError
+
+from ai_admin.errors import Detail, RequestInvalid
+from ai_admin.http.validation import details_of
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_MOST_PARAMETERS = 200
+# `attributes[team]`: the parameter and the key. `tag[prefix]` is a name of its own.
+_MEMBER = re.compile(r"(\w+)\[(.+)\]", re.DOTALL)
+
+
+def read_query(model: type[Model]) -> Model:
+    """The current request's query string as a model. Raises `RequestInvalid` with a detail for each fault.
+
+    A parameter may be repeated where the model has a list; `name[key]=value` fills a dict where it has one.
+    """
+    values, faults = _collect(model, _pairs(request.environ.get("QUERY_STRING", "")))
+    try:
+        query = model.model_validate(values)
+    except ValidationError as error:
+        faults += details_of(error, "query")
+    if faults:
+        raise RequestInvalid(details=faults)
+    return query
+
+
+def _pairs(raw: str) -> list[tuple[str, str]]:
+    try:
+        # PEP 3333 hands bytes over as Latin-1; a URI is ASCII (RFC 3986), its octets UTF-8.
+        raw.encode("ascii")
+        return parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+    except UnicodeError:
+        raise RequestInvalid.at("query", message="The query is not percent-encoded UTF-8") from None
+    except ValueError:
+        raise RequestInvalid.at("query", message=f"More than {_MOST_PARAMETERS} parameters") from None
+
+
+def _collect(
+    model: type[BaseModel], pairs: Iterable[tuple[str, str]]
+) -> tuple[dict[str, object], list[Detail]]:
+    fields = {field.alias or name: str(field.annotation) for name, field in model.model_fields.items()}
+    values: dict[str, object] = {}
+    faults: list[Detail] = []
+    for name, value in pairs:
+        member = _MEMBER.fullmatch(name)
+        if name in fields and "list[" in fields[name]:
+            values.setdefault(name, [])
+            _append(values[name], value)
+        elif member and name not in fields and "dict[" in fields.get(member[1], ""):
+            if not _put(values.setdefault(member[1], {}), member[2], value):
+                faults.append(_repeated(name))
+        elif name in values:
+            faults.append(_repeated(name))
+        else:
+            values[name] = value
+    return values, faults
+
+
+def _append(values: object, value: str) -> None:
+    if isinstance(values, list):
+        values.append(value)
+
+
+def _put(values: object, key: str, value: str) -> bool:
+    if not isinstance(values, dict) or key in values:
+        return False
+    values[key] = value
+    return True
+
+
+def _repeated(name: str) -> Detail:
+    return {"type": "repeated", "loc": ["query", name], "msg": "Give this parameter once"}

@@ -1,0 +1,196 @@
+"""`script/server`: everything in one command on one machine, the database included.
+
+The steps: lock the data folder, fill the folder that stands for a pod's mounts from the profile, start the
+embedded PostgreSQL unless the profile names a database, migrate, make demo users, serve. Backwards at the end.
+"""
+
+import base64
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+from rich.console import Console
+
+from ai_admin import demo, logs
+from ai_admin.config import (
+    CONFIG_NAME,
+    ROOT_VARIABLE,
+    SECRET_NAME,
+    ConfigError,
+    DatabaseSettings,
+    Settings,
+    load_settings,
+)
+from ai_admin.embedded import EmbeddedError, EmbeddedPostgres
+from ai_admin.errors import ApiError
+from ai_admin.profiles import LOCAL, Profile, read_profile
+from ai_admin.server import serve
+
+_NAMESPACE = "local"
+_console = Console(stderr=True, highlight=False)
+
+
+class StartError(Exception):
+    """The local server cannot start; the message says why and what to do."""
+
+
+def run(
+    root: Annotated[Path, typer.Option(hidden=True)],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Server processes.")] = 1,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder for database and settings; .local/data in the clone if not given.")
+    ] = None,
+    demo_users: Annotated[
+        int, typer.Option("--demo", min=0, metavar="N", help="Fill the directory up to N made-up users.")
+    ] = 0,
+) -> None:
+    """Serve AI Admin on this machine, with its own PostgreSQL unless .fission/local-deployment.json names one."""
+    # A signal unwinds what has been started so far, at whatever step it comes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        with ExitStack() as stack:
+            _start(stack, root, data or root / ".local" / "data", host, port, workers, demo_users)
+    except KeyboardInterrupt:
+        _say("Stopped")
+        raise typer.Exit(130) from None
+    except (ConfigError, EmbeddedError, StartError, ApiError) as error:
+        _console.print(f"[bold red]error:[/] {error}", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def _start(
+    stack: ExitStack, root: Path, data: Path, host: str, port: int, workers: int, demo_users: int
+) -> None:
+    stack.enter_context(_only_one(data))
+    listener = stack.enter_context(_free_address(host, port))
+    profile = read_profile(root / LOCAL)
+    postgres = None if profile.secret.get("PG_HOST") else stack.enter_context(_postgres(data))
+    settings = _mount(profile, data / "mount", postgres)
+    if postgres:
+        postgres.ensure_database(settings.secret.pg_database, settings.secret.pg_user)
+    _migrate(settings.secret)
+    if demo_users:
+        demo.fill(settings, demo_users, _console)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    listening = listener.getsockname()[1]
+    listener.close()
+    serve(settings, host, listening, workers, data / "metrics", lambda: _welcome(address))
+
+
+@contextmanager
+def _only_one(data: Path) -> Iterator[None]:
+    """Hold the data folder's lock; the kernel gives it back however this process ends."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        lock: IO[str] = (data / "lock").open("a+")
+    except OSError as error:
+        raise StartError(f"{data} cannot be used for data: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise StartError(
+                f"{data} is in use by process {lock.read().strip() or '?'}. "
+                "Stop that one, or give this one a folder of its own with --data (and a --port)."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _free_address(host: str, port: int) -> socket.socket:
+    """Take the address before anything slow starts, to say at once where it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise StartError(f"{host} port {port}: {error.strerror}. Choose another with --port or --host.") from None
+    return listener
+
+
+@contextmanager
+def _postgres(data: Path) -> Iterator[EmbeddedPostgres]:
+    postgres = EmbeddedPostgres(data)
+    _say("Starting PostgreSQL")
+    try:
+        postgres.start(_say)
+        yield postgres
+    finally:
+        _say("Stopping PostgreSQL")
+        # A second Ctrl-C must not leave the database running.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        postgres.stop()
+
+
+def _mount(profile: Profile, mount: Path, postgres: EmbeddedPostgres | None) -> Settings:
+    """Fill the folder that stands for a pod's mounted Secret and ConfigMap, and read the settings from it."""
+    secret = {"CURSOR_KEY": _kept_key(mount.parent / "cursor.key"), **profile.secret}
+    if postgres:
+        secret["PG_HOST"] = str(postgres.socket_folder)
+        secret["PG_PORT"] = "5432"
+    shutil.rmtree(mount, ignore_errors=True)
+    for kind, name, values in (("secrets", SECRET_NAME, secret), ("configs", CONFIG_NAME, profile.config)):
+        folder = mount / kind / _NAMESPACE / name
+        folder.mkdir(parents=True, mode=0o700)
+        for key, value in values.items():
+            _write_private(folder / key, value)
+    os.environ[ROOT_VARIABLE] = str(mount)
+    return load_settings(mount)
+
+
+def _kept_key(path: Path) -> str:
+    if not path.exists():
+        _write_private(path, base64.b64encode(secrets.token_bytes(32)).decode())
+    return path.read_text()
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+
+
+def _migrate(settings: DatabaseSettings) -> None:
+    from ai_admin import migrate  # noqa: PLC0415  Alembic and SQLAlchemy take a third of a second to import
+
+    if migrate.is_current(settings):
+        return
+    before, after = migrate.upgrade(settings)
+    _say(f"Migrated the database from {before or 'nothing'} to {after}")
+
+
+def _welcome(address: str) -> None:
+    _console.print(
+        f"""
+[bold green]AI Admin is ready[/] at [bold]{address}[/]
+  documentation  {address}/ai/admin/docs
+  first request  curl -s {address}/ai/admin/users -H 'Content-Type: application/json' \\
+                   -d '{{"tag": "ada", "email": "ada@example.com", "name": "Ada Lovelace"}}'
+Ctrl-C stops it.
+""",
+        soft_wrap=True,
+    )
+
+
+def _say(text: str) -> None:
+    _console.print(f"[bold]==>[/] {text}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(run)

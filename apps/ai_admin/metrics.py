@@ -1,0 +1,63 @@
+"""Metrics in the Prometheus text format, added up over the workers of one server."""
+
+import time
+
+from flask import Blueprint, Flask, Response, g, request
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+from ai_admin.operations import describe
+from ai_admin.services import services
+
+metrics = Blueprint("metrics", __name__)
+
+_REQUESTS = Counter("ai_admin_http_requests", "Requests answered.", ["method", "route", "status"])
+_SECONDS = Histogram("ai_admin_http_request_duration_seconds", "Time to the answer.", ["method", "route"])
+_CONNECTIONS = Gauge(
+    "ai_admin_pool_connections", "Connections in the pool.", ["state"], multiprocess_mode="livesum"
+)
+_WAITING = Gauge(
+    "ai_admin_pool_requests_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum"
+)
+# Methods have a handful of names; a caller may invent more, and each would be a series.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
+
+
+@metrics.get("/metrics")
+@describe("Metrics", answers={200: None})
+def scrape() -> Response:
+    """Counters and histograms by route, never by user or path."""
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def _start() -> None:
+    g.measured_from = time.perf_counter()
+
+
+def _measure(response: Response) -> Response:
+    method = request.method if request.method in _METHODS else "other"
+    route = request.url_rule.rule if request.url_rule else "none"
+    _REQUESTS.labels(method, route, response.status_code).inc()
+    _SECONDS.labels(method, route).observe(time.perf_counter() - g.measured_from)
+    stats = services().database.stats()
+    size, available = stats.get("pool_size", 0), stats.get("pool_available", 0)
+    _CONNECTIONS.labels("idle").set(available)
+    _CONNECTIONS.labels("used").set(size - available)
+    _WAITING.set(stats.get("requests_waiting", 0))
+    return response
+
+
+def install_metrics(app: Flask) -> None:
+    """Measure every request of the application, and add `/metrics`."""
+    app.before_request(_start)
+    app.after_request(_measure)
+    app.register_blueprint(metrics)

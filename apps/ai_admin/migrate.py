@@ -1,0 +1,79 @@
+"""Brings the database to the schema of this version: `ai-admin migrate`, one at a time, forward only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from psycopg.rows import dict_row
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
+
+from ai_admin.config import DatabaseSettings
+from ai_admin.database import SCHEMA_VERSION, connection_arguments, schema_version
+
+# Any number, the same for every process that migrates this product's schema.
+_LOCK = 4_128_020_264_012
+# A migration that cannot have its lock soon steps back rather than queue every request behind it.
+_LOCK_TIMEOUT = "5s"
+
+
+@contextmanager
+def _connection(settings: DatabaseSettings) -> Iterator[Connection]:
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(**connection_arguments(settings)),
+        poolclass=NullPool,
+    )
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def _alembic(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "ai_admin:migrations")
+    config.attributes["connection"] = connection
+    return config
+
+
+def is_current(settings: DatabaseSettings) -> bool:
+    """Whether there is nothing to do."""
+    with psycopg.connect(**connection_arguments(settings), row_factory=dict_row) as connection:
+        return schema_version(connection) == SCHEMA_VERSION
+
+
+def upgrade(settings: DatabaseSettings) -> tuple[str | None, str | None]:
+    """Run the missing revisions; returns the revision before and after (None where the database is empty).
+
+    A second process waits on the advisory lock and then finds nothing to do. Raises
+    `psycopg.OperationalError` or `sqlalchemy.exc.OperationalError` where the database is away.
+    """
+    with _connection(settings) as connection:
+        connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.commit()
+        _wait_for_turn(connection)
+        try:
+            before = _revision(connection)
+            command.upgrade(_alembic(connection), "head")
+            return before, _revision(connection)
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _LOCK})
+            connection.commit()
+
+
+def _wait_for_turn(connection: Connection) -> None:
+    connection.execute(text("SET lock_timeout = 0"))
+    connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+    connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
+    connection.commit()
+
+
+def _revision(connection: Connection) -> str | None:
+    revision = MigrationContext.configure(connection).get_current_revision()
+    connection.commit()
+    return revision

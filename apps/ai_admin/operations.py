@@ -1,0 +1,64 @@
+"""What a view says about itself, beside its code, for the OpenAPI document and for tests that walk all routes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from flask import Flask
+from pydantic import BaseModel, ConfigDict
+
+from ai_admin.errors import ApiError
+
+View = TypeVar("View", bound=Callable[..., Any])
+_ATTRIBUTE = "operation"
+
+
+class NoQuery(BaseModel):
+    """No query parameters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Header:
+    """A request header that an operation reads."""
+
+    name: str
+    pattern: str | None
+    meaning: str
+    example: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: its name, its answers by status (None: no body), what it reads and which errors it gives."""
+
+    summary: str
+    answers: Mapping[int, type[BaseModel] | None]
+    errors: tuple[type[ApiError], ...]
+    query: type[BaseModel]
+    body: type[BaseModel] | None
+    headers: tuple[Header, ...]
+
+
+def describe(
+    summary: str,
+    *,
+    answers: Mapping[int, type[BaseModel] | None],
+    errors: tuple[type[ApiError], ...] = (),
+    query: type[BaseModel] = NoQuery,
+    body: type[BaseModel] | None = None,
+    headers: tuple[Header, ...] = (),
+) -> Callable[[View], View]:
+    """Attach an operation's description to its view; the view's docstring is its longer text."""
+
+    def attach(view: View) -> View:
+        setattr(view, _ATTRIBUTE, Operation(summary, answers, errors, query, body, headers))
+        return view
+
+    return attach
+
+
+def operation_of(app: Flask, endpoint: str) -> Operation | None:
+    """The description of an endpoint's view; None where it has none, as Flask's own static route."""
+    return cast("Operation | None", getattr(app.view_functions[endpoint], _ATTRIBUTE, None))

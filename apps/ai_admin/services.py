@@ -1,0 +1,28 @@
+"""What a request needs beside itself: the settings and the database, made once for each application."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import Flask, current_app
+
+from ai_admin.config import Settings
+from ai_admin.database import Database
+
+_EXTENSION = "ai_admin"
+
+
+@dataclass(frozen=True)
+class Services:
+    """Made by `create_app`, found through `services()`."""
+
+    settings: Settings
+    database: Database
+
+    def attach(self, app: Flask) -> None:
+        """Make these the services of an application."""
+        app.extensions[_EXTENSION] = self
+
+
+def services() -> Services:
+    """The services of the application that handles the current request."""
+    return cast(Services, current_app.extensions[_EXTENSION])

@@ -1,0 +1,48 @@
+-- Queries on the users of the directory. Columns are named as the API names them, so that a row is an answer.
+
+-- name: insert
+INSERT INTO users (id, tag, email, name, name_key, kind, role, status, models, attributes, words)
+VALUES (%(id)s, %(tag)s, %(email)s, %(name)s, %(name_key)s, %(kind)s, %(role)s, %(status)s,
+        %(models)s, %(attributes)s, array_to_tsvector(%(words)s))
+RETURNING {columns};
+
+-- name: get
+SELECT {columns}
+FROM users
+WHERE id = %(id)s;
+
+-- name: get_for_update
+SELECT {columns}
+FROM users
+WHERE id = %(id)s
+FOR UPDATE;
+
+-- name: update
+UPDATE users
+SET tag = %(tag)s,
+    email = %(email)s,
+    name = %(name)s,
+    name_key = %(name_key)s,
+    kind = %(kind)s,
+    role = %(role)s,
+    status = %(status)s,
+    models = %(models)s,
+    attributes = %(attributes)s,
+    words = array_to_tsvector(%(words)s),
+    updated_at = GREATEST(clock_timestamp(), updated_at + interval '1 microsecond'),
+    deleted_at = NULL,
+    version = version + 1
+WHERE id = %(id)s
+RETURNING {columns};
+
+-- name: mark_deleted
+UPDATE users
+SET status = 'deleted',
+    updated_at = GREATEST(clock_timestamp(), updated_at + interval '1 microsecond'),
+    deleted_at = clock_timestamp(),
+    version = version + 1
+WHERE id = %(id)s;
+
+-- name: purge
+DELETE FROM users
+WHERE id = %(id)s;

@@ -1,0 +1,172 @@
+"""The operations on users: create, find, get, change, delete, purge. They take a connection, not a request."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg.types.json import Jsonb
+from uuid_utils.compat import uuid7
+
+from ai_admin.database import Connection, Row
+from ai_admin.errors import RequestInvalid, UserNotFound, VersionMismatch
+from ai_admin.etags import Precondition
+from ai_admin.filters import Conditions
+from ai_admin.folding import fold, words
+from ai_admin.listing import Listing, Order
+from ai_admin.sql import queries
+from ai_admin.users.schemas import AiUserCreate, AiUserUpdate, Kind, Role, Status, UserFilter
+
+COLUMNS = """id, tag, email, name, kind, role, status, models, attributes, created_at AS "createdAt",
+    updated_at AS "updatedAt", deleted_at AS "deletedAt", version"""
+_EMAIL_KEY = "lower(coalesce(email, ''))"
+_ORDERED_BY = {
+    "createdAt": ("created_at", "timestamptz"),
+    "updatedAt": ("updated_at", "timestamptz"),
+    "tag": ("tag", "text"),
+    "email": (_EMAIL_KEY, "text"),
+    "name": ("name_key", "text"),
+}
+LISTING = Listing(
+    table="users",
+    columns=COLUMNS,
+    orders={
+        sign + name: Order(expression, kind, descending=sign == "-")
+        for name, (expression, kind) in _ORDERED_BY.items()
+        for sign in ("", "-")
+    },
+)
+_SQL = {name: sql.replace("{columns}", COLUMNS) for name, sql in queries("users").items()}
+
+
+def create(connection: Connection, new: AiUserCreate) -> Row:
+    """Insert a user with a new UUIDv7 (RFC 9562). Raises `DuplicateTag`, `DuplicateEmail`, `RequestInvalid`."""
+    user = new.model_dump(mode="json")
+    user["name"] = new.name or new.tag
+    _require_email(user)
+    return _one(connection, "insert", {"id": uuid7(), **_stored(user)})
+
+
+def get(connection: Connection, user_id: UUID) -> Row:
+    """The user, deleted or not. Raises `UserNotFound`."""
+    return _one(connection, "get", {"id": user_id})
+
+
+def change(connection: Connection, user_id: UUID, update: AiUserUpdate, precondition: Precondition) -> Row:
+    """Change the members that were sent, and restore the user where they were deleted and a status is sent.
+
+    The row is locked first (FOR UPDATE), so that changes to one user follow one another and each sees the
+    one before. A change that changes nothing leaves the version alone. Raises `UserNotFound`,
+    `VersionMismatch`, `DuplicateTag`, `DuplicateEmail`, `RequestInvalid`.
+    """
+    before = _one(connection, "get_for_update", {"id": user_id})
+    _require(precondition, before)
+    sent = update.sent()
+    if all(_same(before[member], value) for member, value in sent.items()):
+        return before
+    if before["status"] == Status.DELETED and "status" not in sent:
+        raise RequestInvalid.at(
+            "body", "status", message="The user is deleted; send a status to bring them back", kind="missing"
+        )
+    user = {**before, **sent}
+    _require_email(user)
+    return _one(connection, "update", {"id": user_id, **_stored(user)})
+
+
+def delete(connection: Connection, user_id: UUID, precondition: Precondition) -> None:
+    """Mark the user deleted; they keep their record. Raises `UserNotFound` (also the second time), `VersionMismatch`."""
+    before = _one(connection, "get_for_update", {"id": user_id})
+    if before["status"] == Status.DELETED:
+        raise UserNotFound
+    _require(precondition, before)
+    connection.execute(_SQL["mark_deleted"], {"id": user_id})
+
+
+def purge(connection: Connection, user_id: UUID, precondition: Precondition) -> None:
+    """Erase the user, deleted or not, with everything that is kept about them. Raises `UserNotFound`, `VersionMismatch`."""
+    before = _one(connection, "get_for_update", {"id": user_id})
+    _require(precondition, before)
+    connection.execute(_SQL["purge"], {"id": user_id})
+
+
+def conditions(asked: UserFilter) -> Conditions:
+    """What a filter asks for, as conditions on the table `users`."""
+    chosen = Conditions()
+    chosen.any_of("id", asked.id, pinpoint=True)
+    chosen.any_of("tag", _lower(asked.tag), pinpoint=True)
+    chosen.any_of(_EMAIL_KEY, _lower(asked.email), pinpoint=True)
+    if asked.name:
+        chosen.any_of("name_key", [fold(name) for name in asked.name])
+        chosen.any_of("name", asked.name)
+    _facets(chosen, asked)
+    chosen.prefix("tag", asked.tag_prefix and _lower_ascii(asked.tag_prefix))
+    chosen.prefix(_EMAIL_KEY, asked.email_prefix and _lower_ascii(asked.email_prefix))
+    chosen.prefix("name_key", asked.name_prefix and fold(asked.name_prefix))
+    for column, operator, value in (
+        ("created_at", ">=", asked.created_gte),
+        ("created_at", ">", asked.created_gt),
+        ("created_at", "<=", asked.created_lte),
+        ("created_at", "<", asked.created_lt),
+        ("updated_at", ">=", asked.updated_gte),
+        ("updated_at", ">", asked.updated_gt),
+        ("updated_at", "<=", asked.updated_lte),
+        ("updated_at", "<", asked.updated_lt),
+    ):
+        chosen.compare(column, operator, value)
+    chosen.members("attributes", (asked.attributes or {}).items())
+    chosen.words("words", asked.q)
+    return chosen
+
+
+def _facets(chosen: Conditions, asked: UserFilter) -> None:
+    live = [Status.ACTIVE, Status.SUSPENDED]
+    chosen.any_of("status", _values(asked.status or live))
+    if asked.status or asked.role or asked.kind:
+        # All three, so that one index on all three serves every combination.
+        chosen.any_of("role", _values(asked.role or list(Role)))
+        chosen.any_of("kind", _values(asked.kind or list(Kind)))
+
+
+def _values(members: Sequence[Kind | Role | Status]) -> list[str]:
+    return [member.value for member in members]
+
+
+def _lower(texts: list[str] | None) -> list[str] | None:
+    return texts and [_lower_ascii(text) for text in texts]
+
+
+def _lower_ascii(text: str) -> str:
+    # Tags and addresses are ASCII; Unicode's rules would lower the Kelvin sign to a k.
+    return text.lower() if text.isascii() else text
+
+
+def _one(connection: Connection, query: str, values: dict[str, Any]) -> Row:
+    row = connection.execute(_SQL[query], values).fetchone()
+    if row is None:
+        raise UserNotFound
+    return row
+
+
+def _same(one: object, other: object) -> bool:
+    # As JSON: Python holds true to equal 1.
+    return orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(other, option=orjson.OPT_SORT_KEYS)
+
+
+def _require(precondition: Precondition, row: Row) -> None:
+    if not precondition.holds(row["version"]):
+        raise VersionMismatch
+
+
+def _require_email(user: dict[str, Any]) -> None:
+    if user["kind"] == Kind.HUMAN and user["email"] is None:
+        raise RequestInvalid.at("body", "email", message="A human has an email address", kind="missing")
+
+
+def _stored(user: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a user, with those that are derived."""
+    return {
+        **user,
+        "name_key": fold(user["name"]),
+        "words": words(user["tag"], user["email"], user["name"]),
+        "attributes": Jsonb(user["attributes"]),
+    }

@@ -1,0 +1,367 @@
+"""What a user is, as callers send and receive it: the Pydantic models behind validation and OpenAPI."""
+
+import re
+from datetime import datetime
+from enum import Enum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+
+from ai_admin.http.path import UuidText
+
+LARGEST_ATTRIBUTES = 16 * 1024
+LARGEST_PAGE = 200
+
+# The "valid e-mail address" of the HTML standard (WHATWG, 4.10.5.1.5), which browsers apply too. It is ASCII:
+# an internationalised domain is written in its IDNA form, so that no address can look like another.
+_EMAIL = (
+    r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
+)
+_TAG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+# Something to see, and no control characters: none that break lines, end strings (U+0000) or turn the
+# direction of what follows (U+202A to U+202E, U+2066 to U+2069).
+_UNSEEN = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
+_NAME = rf"^[^{_UNSEEN}]*[^{_UNSEEN}\s][^{_UNSEEN}]*$"
+_MODEL = r"^[A-Za-z0-9*@][A-Za-z0-9._:/@+*-]{0,127}$"
+_INTEGERS = range(-(2**63), 2**63)
+_DIGITS = re.compile(r"[+-]?[0-9]{1,40}")
+
+
+class Kind(str, Enum):
+    """Whether a user is a person or a program."""
+
+    HUMAN = "human"
+    SERVICE = "service"
+
+
+class Role(str, Enum):
+    """What a user may administer."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    AUDITOR = "auditor"
+    MEMBER = "member"
+
+
+class Status(str, Enum):
+    """Whether a user may use anything; `deleted` is set by DELETE alone."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    DELETED = "deleted"
+
+
+LiveStatus = Annotated[
+    Literal["active", "suspended"],
+    Field(description="Whether the user may use anything. A user is deleted with DELETE, not by a status."),
+]
+
+
+def _storable(value: object) -> None:
+    """Refuse what JSON can say and PostgreSQL's jsonb cannot keep exactly."""
+    if isinstance(value, str) and "\x00" in value:
+        raise ValueError("a string must not contain U+0000")
+    if isinstance(value, int) and value not in _INTEGERS:
+        raise ValueError("an integer must fit in 64 bits; send a larger one as a string")
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):  # noqa: PLR0124  NaN
+        raise ValueError("a number must be finite")
+    if isinstance(value, list):
+        for item in value:
+            _storable(item)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _storable(key)
+            _storable(item)
+
+
+def _attributes(value: dict[str, Any]) -> dict[str, Any]:
+    _storable(value)
+    if len(orjson.dumps(value)) > LARGEST_ATTRIBUTES:
+        raise ValueError(f"must be at most {LARGEST_ATTRIBUTES} bytes as JSON")
+    return value
+
+
+def _once(values: list[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+Tag = Annotated[
+    str,
+    StringConstraints(pattern=_TAG),
+    AfterValidator(str.lower),
+    Field(description="The handle: unique, stored in lower case.", examples=["ada.lovelace"]),
+]
+Email = Annotated[
+    str,
+    StringConstraints(pattern=_EMAIL, max_length=254),
+    Field(
+        description="Unique; case makes no difference. Required for a human, optional for a service.",
+        examples=["ada@example.com"],
+    ),
+]
+Name = Annotated[
+    str,
+    StringConstraints(pattern=_NAME, min_length=1, max_length=200),
+    AfterValidator(str.strip),
+    Field(description="The name that is shown, 1 to 200 characters.", examples=["Ada Lovelace"]),
+]
+ModelPattern = Annotated[str, StringConstraints(pattern=_MODEL)]
+Models = Annotated[
+    list[ModelPattern],
+    Field(
+        max_length=100,
+        description="Patterns of the models the user may call; `*` stands for any characters. Empty means none.",
+        examples=[["gpt-5*", "claude-*"]],
+    ),
+    AfterValidator(_once),
+]
+_JSON_SCHEMA = {
+    "type": "object",
+    "propertyNames": {"pattern": r"^[^\u0000]*$"},
+    "additionalProperties": {"$ref": "#/components/schemas/JsonValue"},
+    "description": "The organisation's own facts about the user: a JSON object of at most 16 KiB.",
+    "examples": [{"team": "research", "costCentre": 4711}],
+}
+Attributes = Annotated[dict[str, Any], AfterValidator(_attributes), WithJsonSchema(_JSON_SCHEMA)]
+
+# The component that `Attributes` refers to.
+JSON_VALUE_SCHEMA: dict[str, Any] = {
+    "title": "JsonValue",
+    "description": "Any JSON value; integers fit in 64 bits, strings hold no U+0000.",
+    "anyOf": [
+        {"type": "null"},
+        {"type": "boolean"},
+        {"type": "integer", "minimum": _INTEGERS.start, "maximum": _INTEGERS.stop - 1},
+        {"type": "number"},
+        {"type": "string", "pattern": r"^[^\u0000]*$"},
+        {"type": "array", "items": {"$ref": "#/components/schemas/JsonValue"}},
+        {
+            "type": "object",
+            "propertyNames": {"pattern": r"^[^\u0000]*$"},
+            "additionalProperties": {"$ref": "#/components/schemas/JsonValue"},
+        },
+    ],
+}
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
+
+
+class AiUser(_Model):
+    """A user of the directory."""
+
+    id: UUID
+    tag: Tag
+    email: Email | None
+    name: Name
+    kind: Kind
+    role: Role
+    status: Status
+    models: Models
+    attributes: Attributes
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+    version: Annotated[int, Field(ge=1, description="Counts the changes; also the ETag.")]
+
+
+class AiUserCreate(_Model):
+    """A user to create: a human with an email address, or a service."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["email"], "properties": {"email": {"type": "string"}}},
+                {"required": ["kind"], "properties": {"kind": {"const": "service"}}},
+            ],
+            "examples": [
+                {"tag": "ada.lovelace", "email": "ada@example.com", "name": "Ada Lovelace", "models": ["gpt-5*"]},
+                {"tag": "nightly-eval", "name": "Nightly evaluation", "kind": "service"},
+            ],
+        }
+    )
+
+    tag: Tag
+    email: Email | None = None
+    name: Annotated[Name | None, Field(description="The name that is shown; the tag where none is sent.")] = None
+    kind: Kind = Kind.HUMAN
+    role: Role = Role.MEMBER
+    status: LiveStatus = "active"
+    models: Models = []
+    attributes: Attributes = {}
+
+
+# A member that was not sent is left alone. It is told from `null` by `model_fields_set`, so these
+# defaults are never looked at; a factory keeps them out of the JSON Schema.
+_LEFT_ALONE: Any = Field(default_factory=lambda: None)
+
+
+class AiUserUpdate(_Model):
+    """Changes to a user: the members that are sent change, the others stay. `null` clears the email of a service."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"status": "suspended"}, {"name": "Ada King", "models": []}]}
+    )
+
+    tag: Tag = _LEFT_ALONE
+    email: Email | None = _LEFT_ALONE
+    name: Name = _LEFT_ALONE
+    kind: Kind = _LEFT_ALONE
+    role: Role = _LEFT_ALONE
+    status: LiveStatus = _LEFT_ALONE
+    models: Models = _LEFT_ALONE
+    attributes: Attributes = _LEFT_ALONE
+
+    def sent(self) -> dict[str, Any]:
+        """The members that were sent, by name."""
+        return self.model_dump(mode="json", include=self.model_fields_set)
+
+
+def _time_text(value: object) -> object:
+    """Pydantic takes a bare number for a time; RFC 3339 does not."""
+    if not isinstance(value, str) or "T" not in value.upper():
+        raise ValueError("must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z; write + as %2B")
+    return value
+
+
+def _digits(value: object) -> object:
+    """Pydantic takes `1_000`, ` 1` and `1.0` for integers; a query parameter is digits."""
+    if not isinstance(value, str) or not _DIGITS.fullmatch(value):
+        raise ValueError("must be an integer")
+    return value
+
+
+Integer = Annotated[int, BeforeValidator(_digits)]
+Time = Annotated[
+    AwareDatetime,
+    BeforeValidator(_time_text),
+    Field(description="An RFC 3339 time with its zone.", examples=["2026-01-31T12:00:00Z"]),
+]
+_SEARCHED = r"^[^\u0000]*$"
+Searched = Annotated[str, StringConstraints(min_length=1, max_length=254, pattern=_SEARCHED)]
+AnyOf = Annotated[list[Searched], Field(max_length=100, description="Equal to this; repeated, to any of them.")]
+Prefix = Annotated[Searched, Field(description="Begins with this; letters' case makes no difference.")]
+
+
+class UserOrder(str, Enum):
+    """Orders of the list; `-` descends."""
+
+    CREATED_AT = "createdAt"
+    CREATED_AT_DESC = "-createdAt"
+    UPDATED_AT = "updatedAt"
+    UPDATED_AT_DESC = "-updatedAt"
+    TAG = "tag"
+    TAG_DESC = "-tag"
+    EMAIL = "email"
+    EMAIL_DESC = "-email"
+    NAME = "name"
+    NAME_DESC = "-name"
+
+
+class UserFilter(BaseModel):
+    """The query parameters that choose users. Each is served by an index."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Annotated[list[UuidText], Field(max_length=100, description="Any of these ids.")] | None = None
+    tag: AnyOf | None = None
+    email: AnyOf | None = None
+    name: AnyOf | None = None
+    kind: Annotated[list[Kind], Field(max_length=100)] | None = None
+    role: Annotated[list[Role], Field(max_length=100)] | None = None
+    status: (
+        Annotated[list[Status], Field(max_length=100, description="Deleted users are listed only when asked for.")]
+        | None
+    ) = None
+    tag_prefix: Annotated[Prefix | None, Field(alias="tag[prefix]")] = None
+    email_prefix: Annotated[Prefix | None, Field(alias="email[prefix]")] = None
+    name_prefix: Annotated[Prefix | None, Field(alias="name[prefix]")] = None
+    created_gte: Annotated[Time | None, Field(alias="createdAt[gte]")] = None
+    created_gt: Annotated[Time | None, Field(alias="createdAt[gt]")] = None
+    created_lte: Annotated[Time | None, Field(alias="createdAt[lte]")] = None
+    created_lt: Annotated[Time | None, Field(alias="createdAt[lt]")] = None
+    updated_gte: Annotated[Time | None, Field(alias="updatedAt[gte]")] = None
+    updated_gt: Annotated[Time | None, Field(alias="updatedAt[gt]")] = None
+    updated_lte: Annotated[Time | None, Field(alias="updatedAt[lte]")] = None
+    updated_lt: Annotated[Time | None, Field(alias="updatedAt[lt]")] = None
+    attributes: Annotated[
+        dict[Searched, Annotated[str, StringConstraints(max_length=254, pattern=_SEARCHED)]] | None,
+        Field(
+            max_length=10,
+            description="`attributes[key]=value`: the member equals the value, as a string or as a number, "
+            "boolean or null.",
+        ),
+    ] = None
+    q: Annotated[
+        Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_SEARCHED)] | None,
+        Field(
+            description="Words, each the beginning of a word in tag, email or name; "
+            "case and diacritics make no difference.",
+            examples=["ada love"],
+        ),
+    ] = None
+
+
+class UserQuery(UserFilter):
+    """The query parameters of the list."""
+
+    sort: UserOrder = UserOrder.CREATED_AT_DESC
+    size: Annotated[Integer, Field(ge=1, description="Users a page; more than 200 is 200.")] = 20
+    page: Annotated[
+        Integer | None,
+        Field(
+            ge=1,
+            description="The page, from 1 (the default), as far as row 10,000; a cursor goes to any depth.",
+        ),
+    ] = None
+    cursor: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=8192,
+            description="`nextCursor` of the page before, with the same filters and order.",
+        ),
+    ] = None
+    count: Annotated[
+        Literal["capped", "none"],
+        Field(description="`none` leaves `total` out, which is faster."),
+    ] = "capped"
+
+
+class DeleteQuery(BaseModel):
+    """The query parameters of DELETE."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    purge: Annotated[
+        Literal["true", "false"], Field(description="`true` erases the person for good.")
+    ] = "false"
+
+
+class UserPage(_Model):
+    """A page of the list."""
+
+    data: list[AiUser]
+    page: Annotated[int, Field(ge=1, description="The page; absent where a cursor was sent.")] = _LEFT_ALONE
+    size: Annotated[int, Field(ge=1, le=LARGEST_PAGE)]
+    total: Annotated[int, Field(ge=0, description="Users that match; absent with `count=none`.")] = _LEFT_ALONE
+    total_is_estimate: Annotated[
+        bool, Field(description="Whether `total` is an estimate, as it is beyond 10,000.")
+    ] = _LEFT_ALONE
+    next_cursor: Annotated[
+        str | None, Field(description="The cursor of the next page; null on the last one.")
+    ]

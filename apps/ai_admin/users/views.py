@@ -1,0 +1,218 @@
+"""The routes of users."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, request
+
+from ai_admin.cursors import CursorInvalid, Position, seal, unseal
+from ai_admin.errors import (
+    DatabaseUnavailable,
+    DuplicateEmail,
+    DuplicateTag,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    PayloadTooLarge,
+    RequestInvalid,
+    SchemaOutdated,
+    UnsupportedMediaType,
+    UserNotFound,
+    VersionMismatch,
+)
+from ai_admin.etags import entity_tag, if_match, none_match
+from ai_admin.database import Row
+from ai_admin.http.answers import JSON, answer, encode
+from ai_admin.http.body import read_body
+from ai_admin.http.path import read_uuid
+from ai_admin.http.query import read_query
+from ai_admin.idempotency import Answer, once, read_key
+from ai_admin.listing import COUNTED, Window, count, fetch_page
+from ai_admin.operations import Header, NoQuery, describe
+from ai_admin.services import services
+from ai_admin.users import directory
+from ai_admin.users.schemas import (
+    LARGEST_PAGE,
+    AiUser,
+    AiUserCreate,
+    AiUserUpdate,
+    DeleteQuery,
+    UserPage,
+    UserQuery,
+)
+
+users = Blueprint("users", __name__, url_prefix="/ai/admin/users")
+
+_BODY_ERRORS = (RequestInvalid, PayloadTooLarge, UnsupportedMediaType)
+_IDEMPOTENCY_KEY = Header(
+    "Idempotency-Key",
+    r"^[\x21-\x7e]{1,255}$",
+    "Makes a retry safe for 24 hours: the same key with the same body gets the first answer again.",
+    "6f1f7b2e-create-ada",
+)
+_IF_MATCH = Header("If-Match", None, "Go ahead only if the user is still this version.", '"3"')
+_IF_NONE_MATCH = Header("If-None-Match", None, "Answer 304 if the user is still this version.", '"3"')
+
+
+@users.get("")
+@describe("Find users", answers={200: UserPage}, query=UserQuery, errors=(RequestInvalid, DatabaseUnavailable))
+def list_users() -> Response:
+    """Filters are joined by AND; a repeated parameter is "any of". Follow `nextCursor` to read everything."""
+    query = read_query(UserQuery)
+    size = min(query.size, LARGEST_PAGE)
+    order = directory.LISTING.orders[query.sort.value]
+    conditions = directory.conditions(query)
+    window = Window(size, _offset(query, size), _position(query))
+    with services().database.connection() as connection:
+        page = fetch_page(connection, directory.LISTING, conditions, order, window)
+        total = count(connection, directory.LISTING, conditions) if query.count != "none" else None
+    body: dict[str, Any] = {"data": page.rows}
+    if query.cursor is None:
+        body["page"] = query.page or 1
+    body["size"] = size
+    if total is not None:
+        body |= {"total": total.rows, "totalIsEstimate": total.is_estimate}
+    body["nextCursor"] = page.last and seal(page.last, _asked(query), _cursor_key())
+    return answer(body)
+
+
+@users.post("")
+@describe(
+    "Create a user",
+    answers={201: AiUser},
+    body=AiUserCreate,
+    headers=(_IDEMPOTENCY_KEY,),
+    errors=(
+        *_BODY_ERRORS,
+        DuplicateTag,
+        DuplicateEmail,
+        IdempotencyKeyInUse,
+        IdempotencyKeyReused,
+        DatabaseUnavailable,
+        SchemaOutdated,
+    ),
+)
+def create_user() -> Response:
+    """Tag and email are unique among users not deleted; the database decides, also between two at once."""
+    read_query(NoQuery)
+    key = read_key(request.headers.get("Idempotency-Key"))
+    new = read_body(AiUserCreate)
+
+    with services().database.transaction() as connection:
+
+        def work() -> tuple[UUID, Answer]:
+            user = directory.create(connection, new)
+            headers = {"Location": f"{users.url_prefix}/{user['id']}", "ETag": entity_tag(user["version"])}
+            return user["id"], Answer(201, headers, encode(user))
+
+        given = once(connection, "create user", key, encode(new.model_dump(mode="json")), work)
+    response = Response(given.body, given.status, dict(given.headers), content_type=JSON)
+    if given.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+@users.get("/<UserID>")
+@describe(
+    "Get a user",
+    answers={200: AiUser, 304: None},
+    headers=(_IF_NONE_MATCH,),
+    errors=(RequestInvalid, UserNotFound, DatabaseUnavailable),
+)
+def get_user(UserID: str) -> Response:  # noqa: N803  the name that the route has under Fission
+    """A deleted user is found too, until purged."""
+    read_query(NoQuery)
+    user_id = read_uuid("UserID", UserID)
+    with services().database.connection() as connection:
+        user = directory.get(connection, user_id)
+    if none_match(request.headers.get("If-None-Match"), user["version"]):
+        return _user(user)
+    return Response(status=304, headers={"ETag": entity_tag(user["version"])})
+
+
+@users.put("/<UserID>")
+@describe(
+    "Change a user",
+    answers={200: AiUser},
+    body=AiUserUpdate,
+    headers=(_IF_MATCH,),
+    errors=(
+        *_BODY_ERRORS,
+        UserNotFound,
+        DuplicateTag,
+        DuplicateEmail,
+        VersionMismatch,
+        DatabaseUnavailable,
+        SchemaOutdated,
+    ),
+)
+def change_user(UserID: str) -> Response:  # noqa: N803
+    """Members that are not sent stay as they are. A change that changes nothing leaves the version alone.
+
+    A deleted user is brought back by a change that sends a `status`.
+    """
+    read_query(NoQuery)
+    user_id = read_uuid("UserID", UserID)
+    precondition = if_match(request.headers.get("If-Match"))
+    update = read_body(AiUserUpdate)
+    with services().database.transaction() as connection:
+        user = directory.change(connection, user_id, update, precondition)
+    return _user(user)
+
+
+@users.delete("/<UserID>")
+@describe(
+    "Delete a user",
+    answers={204: None},
+    query=DeleteQuery,
+    headers=(_IF_MATCH,),
+    errors=(RequestInvalid, UserNotFound, VersionMismatch, DatabaseUnavailable, SchemaOutdated),
+)
+def delete_user(UserID: str) -> Response:  # noqa: N803
+    """The user is marked deleted and loses access at once; the record stays and can be brought back.
+
+    With `purge=true` the person is erased for good, whether marked deleted before or not.
+    """
+    query = read_query(DeleteQuery)
+    user_id = read_uuid("UserID", UserID)
+    precondition = if_match(request.headers.get("If-Match"))
+    remove = directory.purge if query.purge == "true" else directory.delete
+    with services().database.transaction() as connection:
+        remove(connection, user_id, precondition)
+    return Response(status=204)
+
+
+def _user(user: Row) -> Response:
+    return answer(user, headers={"ETag": entity_tag(user["version"])})
+
+
+def _offset(query: UserQuery, size: int) -> int:
+    if query.page is None:
+        return 0
+    if query.cursor is not None:
+        raise RequestInvalid.at("query", "page", message="Send either page or cursor")
+    if query.page * size > COUNTED:
+        raise RequestInvalid.at(
+            "query", "page", message=f"Pages go as far as row {COUNTED}; follow nextCursor to go deeper"
+        )
+    return (query.page - 1) * size
+
+
+def _position(query: UserQuery) -> Position | None:
+    if query.cursor is None:
+        return None
+    try:
+        return unseal(query.cursor, _asked(query), _cursor_key())
+    except CursorInvalid:
+        raise RequestInvalid.at(
+            "query", "cursor", message="This cursor is not of this list: filters and sort must be those it came with"
+        ) from None
+
+
+def _asked(query: UserQuery) -> bytes:
+    """What a cursor belongs to: the filters and the order, not the size of a page."""
+    asked = query.model_dump(mode="json", exclude={"size", "page", "cursor", "count"}, exclude_none=True)
+    return b"users" + encode(asked)
+
+
+def _cursor_key() -> bytes:
+    return services().settings.secret.cursor_key_bytes()

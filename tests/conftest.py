@@ -1,0 +1,121 @@
+"""What every test may ask for: a migrated database of its own, settings that lead to it, and the API over HTTP."""
+
+import base64
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from ai_admin import migrate
+from ai_admin.app import create_app
+from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings, load_settings
+from ai_admin.database import Database
+from ai_admin.embedded import EmbeddedPostgres
+
+ROLE = "ai_admin"
+TEMPLATE = "template_ai_admin"
+ROOT = Path(__file__).parent.parent
+_counter = itertools.count()
+
+
+def write_mount(root: Path, secret: dict[str, str], config: dict[str, str]) -> Path:
+    """Lay out a Secret and a ConfigMap under `root` as a pod has them."""
+    for kind, name, values in (("secrets", SECRET_NAME, secret), ("configs", CONFIG_NAME, config)):
+        folder = root / kind / "default" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for key, value in values.items():
+            (folder / key).write_text(value)
+    return root
+
+
+def database_secret(postgres: EmbeddedPostgres, database: str) -> dict[str, str]:
+    """The Secret that leads to a database of this server."""
+    return {
+        "PG_HOST": str(postgres.socket_folder),
+        "PG_DATABASE": database,
+        "PG_USER": ROLE,
+        "CURSOR_KEY": base64.b64encode(b"test" * 8).decode(),
+    }
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """One PostgreSQL for the session, with a migrated template database."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"))
+    server.start()
+    try:
+        server.ensure_database(TEMPLATE, ROLE)
+        root = write_mount(tmp_path_factory.mktemp("template"), database_secret(server, TEMPLATE), {})
+        migrate.upgrade(load_settings(root).secret)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def settings(
+    postgres: EmbeddedPostgres, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Settings]:
+    """Settings that lead to an empty migrated database of this test alone.
+
+    `@pytest.mark.config(KEY="value")` sets values of the ConfigMap.
+    """
+    marker = request.node.get_closest_marker("config")
+    name = f"test_{os.getpid()}_{next(_counter)}"
+    with postgres.connect("postgres") as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE} OWNER {ROLE}')
+    root = write_mount(tmp_path / "mount", database_secret(postgres, name), marker.kwargs if marker else {})
+    yield load_settings(root)
+    with postgres.connect("postgres") as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """The test's database through the product's own pool."""
+    database = Database(settings)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def sql(settings: Settings, postgres: EmbeddedPostgres) -> Iterator[psycopg.Connection]:
+    """A superuser's connection to the test's database, beside the product."""
+    with postgres.connect(settings.secret.pg_database) as connection:
+        yield connection
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[httpx.Client]:
+    """An HTTP client of the application, on an empty directory."""
+    app = create_app(settings)
+    with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://ai-admin.test") as client:
+        yield client
+    app.extensions["ai_admin"].database.close()
+
+
+def other_deployment(settings: Settings) -> Settings:
+    """The same database under another sealing key."""
+    secret = settings.secret.model_copy(
+        update={"cursor_key": type(settings.secret.cursor_key)(base64.b64encode(b"else" * 8).decode())}
+    )
+    return replace(settings, secret=secret)
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> None:
+    """The answer is a problem (RFC 9457) of this status and code, and shows nothing of the inside."""
+    assert response.status_code == status, response.text
+    assert response.headers["Content-Type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == status
+    assert body["errorCode"] == code
+    assert body["requestId"] == response.headers["X-Fission-Request-ID"]
+    assert set(body) <= {"type", "title", "status", "detail", "errorCode", "requestId", "details"}
+    assert not re.search(r"Traceback|psycopg|SELECT|INSERT|UPDATE|\.py\b", response.text)
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
