@@ -52,7 +52,7 @@ install_lock() {
     pip_install --require-hashes --only-binary :all: --disable-pip-version-check --no-color --progress-bar off \
       --requirement "$1" 2>&1 && echo "install: complete"
   } | tee "$log" | awk -v total="$total" '
-    /^(Collecting|Requirement already satisfied)/ { printf "\r\033[K    %d of at most %d  %s", ++n, total, $2 }
+    /^Collecting/ { printf "\r\033[K    %d of at most %d  %s", ++n, total, $2 }
     /^Installing collected/ { printf "\r\033[K    unpacking" }
     END { printf "\r\033[K" }' >&2
   grep -q '^install: complete$' "$log" || {

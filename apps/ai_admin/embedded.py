@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+from psycopg.sql import SQL, Identifier
 
 VERSION = 18
 SUPERUSER = "postgres"
@@ -155,12 +156,12 @@ class EmbeddedPostgres:
     def ensure_database(self, name: str, owner: str) -> None:
         """Create the role and its database where they do not exist."""
         with self.connect("postgres") as connection:
-            if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [owner]).fetchone():
-                connection.execute(psycopg.sql.SQL("CREATE ROLE {} LOGIN").format(psycopg.sql.Identifier(owner)))
-            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone():
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [owner]).fetchone():
+                connection.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(owner)))
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 connection.execute(
-                    psycopg.sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                        psycopg.sql.Identifier(name), psycopg.sql.Identifier(owner)
+                    SQL("CREATE DATABASE {} OWNER {}").format(
+                        Identifier(name), Identifier(owner)
                     )
                 )
 

@@ -17,10 +17,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Annotated
 
+import psycopg
 import typer
 from rich.console import Console
 
-from ai_admin import demo, logs
 from ai_admin.config import (
     CONFIG_NAME,
     ROOT_VARIABLE,
@@ -37,12 +37,14 @@ from ai_admin.server import serve
 
 _NAMESPACE = "local"
 _console = Console(stderr=True, highlight=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class StartError(Exception):
     """The local server cannot start; the message says why and what to do."""
 
 
+@app.command()
 def run(
     root: Annotated[Path, typer.Option(hidden=True)],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8080,
@@ -64,6 +66,9 @@ def run(
     except KeyboardInterrupt:
         _say("Stopped")
         raise typer.Exit(130) from None
+    except psycopg.OperationalError as error:
+        _console.print(f"[bold red]error:[/] the database of {LOCAL} cannot be used: {error}", soft_wrap=True)
+        raise typer.Exit(1) from None
     except (ConfigError, EmbeddedError, StartError, ApiError) as error:
         _console.print(f"[bold red]error:[/] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
@@ -81,11 +86,10 @@ def _start(
         postgres.ensure_database(settings.secret.pg_database, settings.secret.pg_user)
     _migrate(settings.secret)
     if demo_users:
-        demo.fill(settings, demo_users, _console)
-    address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-    listening = listener.getsockname()[1]
+        _fill(settings, demo_users)
+    port = listener.getsockname()[1]
     listener.close()
-    serve(settings, host, listening, workers, data / "metrics", lambda: _welcome(address))
+    serve(settings, host, port, workers, data / "metrics", _welcome)
 
 
 @contextmanager
@@ -175,6 +179,12 @@ def _migrate(settings: DatabaseSettings) -> None:
     _say(f"Migrated the database from {before or 'nothing'} to {after}")
 
 
+def _fill(settings: Settings, users: int) -> None:
+    from ai_admin import demo  # noqa: PLC0415  Faker is slow to import too
+
+    demo.fill(settings, users, _console)
+
+
 def _welcome(address: str) -> None:
     _console.print(
         f"""
@@ -193,4 +203,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(run)
+    app()

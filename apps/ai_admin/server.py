@@ -1,8 +1,12 @@
 """The single-process form: the application with health, metrics and documentation, under Granian."""
 
-import logging
+import multiprocessing
 import os
 import shutil
+import signal
+import threading
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +18,9 @@ from ai_admin.config import Settings
 # Where the workers of one server keep their metrics, for any of them to add up (prometheus_client.multiprocess).
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
+# How long requests under way may take to finish when the server stops, in seconds.
+_DRAIN_S = 15
+
 
 def create_server_app() -> Flask:
     """The application as each worker of the server loads it."""
@@ -21,6 +28,7 @@ def create_server_app() -> Flask:
     from ai_admin.metrics import install_metrics  # noqa: PLC0415
     from ai_admin.reference import reference  # noqa: PLC0415
 
+    _end_with_parent()
     app = create_app()
     app.register_blueprint(health)
     app.register_blueprint(reference)
@@ -28,13 +36,31 @@ def create_server_app() -> Flask:
     return app
 
 
+def _end_with_parent() -> None:
+    """Stop this worker when the server that started it is gone, even killed: nobody else would."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=watch, daemon=True, name="watch-parent").start()
+
+
 def serve(
-    settings: Settings, host: str, port: int, workers: int, metrics_folder: Path, ready: Callable[[], None]
+    settings: Settings, host: str, port: int, workers: int, metrics_folder: Path, ready: Callable[[str], None]
 ) -> None:
-    """Serve until SIGINT or SIGTERM; requests under way are finished. `ready` is called once it listens."""
+    """Serve until SIGINT or SIGTERM; requests under way are finished.
+
+    `ready` is called with the address once the first worker answers. A worker that dies is replaced.
+    """
     from granian import Granian  # noqa: PLC0415
     from granian.constants import Interfaces  # noqa: PLC0415
+    from granian.log import LogLevels  # noqa: PLC0415
 
+    # A forked worker would inherit the locks that other threads hold at that moment, and wait for them forever.
+    multiprocessing.set_start_method("spawn", force=True)
     shutil.rmtree(metrics_folder, ignore_errors=True)
     metrics_folder.mkdir(parents=True)
     os.environ[_METRICS_VARIABLE] = str(metrics_folder)
@@ -45,13 +71,24 @@ def serve(
         interface=Interfaces.WSGI,
         workers=workers,
         factory=True,
-        # More threads than connections, so that answers which need none are not behind those that wait.
+        # More threads than connections, so that answers which need none do not queue behind those that wait.
         blocking_threads=settings.config.pool_size * 2,
-        backpressure=512,
         respawn_failed_workers=True,
-        workers_kill_timeout=15,
-        log_level="warning",
+        workers_kill_timeout=_DRAIN_S,
+        log_level=LogLevels.error,
     )
-    server.on_startup(ready)
-    logging.getLogger("granian").setLevel(logging.WARNING)
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    server.on_startup(lambda: threading.Thread(target=_announce, args=(address, ready), daemon=True).start())
     server.serve()
+
+
+def _announce(address: str, ready: Callable[[str], None]) -> None:
+    """Wait for the first answer, as a probe of Kubernetes would."""
+    reachable = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    while True:
+        try:
+            with urllib.request.urlopen(f"{reachable}/healthz", timeout=1):  # noqa: S310  our own address
+                ready(address)
+                return
+        except OSError:
+            time.sleep(0.02)

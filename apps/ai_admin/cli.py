@@ -1,0 +1,92 @@
+"""The command line of operators: `ai-admin`, also as `python -m ai_admin`."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from ai_admin.config import ROOT_VARIABLE, ConfigError, load_settings, readings
+from ai_admin.server import serve as serve_settings
+
+app = typer.Typer(
+    help="Operate AI Admin, the user directory of an AI platform.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
+app.add_typer(config, name="config")
+
+_error = Console(stderr=True, highlight=False)
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", help=f"Folder that holds secrets/ and configs/; else {ROOT_VARIABLE}, else /."),
+]
+
+
+def _fail(message: object) -> typer.Exit:
+    _error.print(f"[bold red]error:[/] {message}", soft_wrap=True)
+    return typer.Exit(1)
+
+
+@config.command()
+def check(root: Root = None) -> None:
+    """Print every setting with its value and source, secrets masked; exit 1 where one is missing or wrong.
+
+    Example: ai-admin config check --root .local/data/mount
+    """
+    table = Table("setting", "value", "source", "meaning", box=None, pad_edge=False)
+    faults = []
+    for reading in readings(root):
+        shown = f"[bold red]{reading.shown or '(missing)'}[/]" if reading.fault else reading.shown
+        table.add_row(reading.key, shown, reading.source, reading.meaning)
+        faults += [reading.fault] if reading.fault else []
+    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    if faults:
+        raise _fail("\n       ".join(faults))
+
+
+@app.command()
+def migrate(root: Root = None) -> None:
+    """Bring the database to the schema of this version. Safe to run while the service runs, and twice.
+
+    Example: ai-admin migrate
+    """
+    from ai_admin import migrate as migrations  # noqa: PLC0415  Alembic and SQLAlchemy are slow to import
+
+    try:
+        before, after = migrations.upgrade(load_settings(root).secret)
+    except (ConfigError, psycopg.Error, SQLAlchemyError) as error:
+        raise _fail(error) from None
+    Console().print(f"schema {before or 'empty'} -> {after}" if before != after else f"schema {after}, up to date")
+
+
+@app.command()
+def serve(
+    root: Root = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Server processes.")] = 1,
+) -> None:
+    """Serve the API, its documentation, health and metrics in one process tree, on the database of the settings.
+
+    Example: ai-admin serve --host 0.0.0.0 --workers 4
+    """
+    try:
+        settings = load_settings(root)
+    except ConfigError as error:
+        raise _fail(error) from None
+    os.environ[ROOT_VARIABLE] = str(settings.root)
+    with tempfile.TemporaryDirectory(prefix="ai-admin-metrics-") as metrics:
+        serve_settings(settings, host, port, workers, Path(metrics), lambda address: _error.print(f"Serving {address}"))
+
+
+def main() -> None:
+    """Entry of the console script."""
+    app()
