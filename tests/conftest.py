@@ -59,9 +59,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
 
 @pytest.fixture
-def settings(
-    postgres: EmbeddedPostgres, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Settings]:
+def settings(postgres: EmbeddedPostgres, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Settings]:
     """Settings that lead to an empty migrated database of this test alone.
 
     `@pytest.mark.config(KEY="value")` sets values of the ConfigMap.

@@ -1,1 +1,104 @@
 """Real servers for tests: processes of their own on free loopback ports, ended by their own id."""
+
+import itertools
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Barrier
+from typing import TypeVar
+
+import httpx
+
+from ai_admin.config import ROOT_VARIABLE, Settings, load_settings
+from ai_admin.embedded import EmbeddedPostgres
+from tests.conftest import ROLE, ROOT, TEMPLATE, database_secret, write_mount
+
+Result = TypeVar("Result")
+USERS = "/ai/admin/users"
+# Nothing here is a promise of speed: a request that takes this long, in seconds, hangs.
+HANGS = 20
+_START_S = 60
+_counter = itertools.count()
+# What `script/server` does last, with a byte on a pipe in place of the welcome.
+_PROGRAM = """
+import os, sys
+from pathlib import Path
+from ai_admin.config import load_settings
+from ai_admin.server import serve
+port, workers, ready = map(int, sys.argv[1:4])
+serve(load_settings(), "127.0.0.1", port, workers, Path(sys.argv[4]), lambda *_: os.write(ready, b"."))
+"""
+
+
+@contextmanager
+def own_database(postgres: EmbeddedPostgres, folder: Path, **config: str) -> Iterator[Settings]:
+    """Settings that lead to an empty migrated database, for as long as a fixture of any scope needs it."""
+    name = f"own_{os.getpid()}_{next(_counter)}"
+    with postgres.connect("postgres") as connection:
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE} OWNER {ROLE}')
+    yield load_settings(write_mount(folder / "mount", database_secret(postgres, name), config))
+    with postgres.connect("postgres") as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def serving(settings: Settings, folder: Path, workers: int = 2) -> Iterator[httpx.Client]:
+    """A client of a server that runs as its own process, on a free port, with these settings."""
+    ready, announce = os.pipe()
+    log = folder / "server.log"
+    port = _free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("COV_", "PROMETHEUS_"))},
+        "PYTHONPATH": str(ROOT / "apps"),
+        ROOT_VARIABLE: str(settings.root),
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, str(port), str(workers), str(announce), str(folder / "metrics")],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[announce],
+        )
+    os.close(announce)
+    try:
+        # The end of the pipe can be read too: then the server has ended before it was ready.
+        readable, _, _ = select.select([ready], [], [], _START_S)
+        assert readable and os.read(ready, 1), f"the server did not start:\n{log.read_text()}"
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANGS, limits=limits, trust_env=False) as client:
+            yield client
+    finally:
+        os.close(ready)
+        process.terminate()
+        try:
+            process.wait(HANGS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def together(number: int, act: Callable[[int], Result]) -> list[Result]:
+    """What `act` returns for 0, 1, …, called from as many threads that start at the same moment."""
+    start = Barrier(number)
+
+    def run(index: int) -> Result:
+        start.wait(HANGS)
+        return act(index)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(run, range(number)))

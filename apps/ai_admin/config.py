@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
+from nacl.secret import Aead
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,10 +23,14 @@ from pydantic import (
     SecretStr,
     ValidationError,
 )
+from pydantic.fields import FieldInfo
 
 SECRET_NAME = "fission-ai-work-env"  # noqa: S105  the name of the Secret, not its content
 CONFIG_NAME = "fission-ai-work-config"
 Section = TypeVar("Section", bound=BaseModel)
+Mount = Literal["secrets", "configs"]
+_NAMES: dict[Mount, str] = {"secrets": SECRET_NAME, "configs": CONFIG_NAME}
+_MASK = "********"
 ROOT_VARIABLE = "AI_ADMIN_ROOT"
 
 
@@ -38,21 +43,24 @@ def config_root() -> Path:
     return Path(os.environ.get(ROOT_VARIABLE, "/"))
 
 
-def _mounted(kind: Literal["secrets", "configs"], name: str, key: str, root: Path) -> Path | None:
+def _mounted(kind: Mount, key: str, root: Path) -> Path | None:
     """The file of a key. A pod mounts its own namespace alone, so the first match is the only one."""
-    return next(iter(sorted(root.glob(f"{kind}/*/{name}/{key}"))), None)
+    return next(iter(sorted(root.glob(f"{kind}/*/{_NAMES[kind]}/{key}"))), None)
+
+
+def _read(kind: Mount, key: str, root: Path | None) -> str | None:
+    path = _mounted(kind, key, root or config_root())
+    return None if path is None else path.read_text(encoding="utf-8").rstrip("\r\n")
 
 
 def read_secret(key: str, root: Path | None = None) -> str | None:
     """The value of `key` in the mounted Secret, without a final line break; None where there is none."""
-    path = _mounted("secrets", SECRET_NAME, key, root or config_root())
-    return None if path is None else path.read_text(encoding="utf-8").rstrip("\r\n")
+    return _read("secrets", key, root)
 
 
 def read_config(key: str, root: Path | None = None) -> str | None:
     """The value of `key` in the mounted ConfigMap, without a final line break; None where there is none."""
-    path = _mounted("configs", CONFIG_NAME, key, root or config_root())
-    return None if path is None else path.read_text(encoding="utf-8").rstrip("\r\n")
+    return _read("configs", key, root)
 
 
 def _key_of_32_bytes(value: SecretStr) -> SecretStr:
@@ -60,7 +68,7 @@ def _key_of_32_bytes(value: SecretStr) -> SecretStr:
         raw = base64.b64decode(value.get_secret_value(), validate=True)
     except binascii.Error:
         raise ValueError("must be base64") from None
-    if len(raw) != 32:
+    if len(raw) != Aead.KEY_SIZE:
         raise ValueError(f"must be 32 bytes in base64, not {len(raw)}")
     return value
 
@@ -149,77 +157,69 @@ class Reading:
     fault: str | None
 
 
-_SECTIONS: tuple[tuple[Literal["secrets", "configs"], str, type[BaseModel]], ...] = (
-    ("secrets", SECRET_NAME, SecretSettings),
-    ("configs", CONFIG_NAME, ConfigSettings),
-)
+_SECTIONS: tuple[tuple[Mount, type[BaseModel]], ...] = (("secrets", SecretSettings), ("configs", ConfigSettings))
 
 
-def _values(
-    kind: Literal["secrets", "configs"], name: str, model: type[BaseModel], root: Path
-) -> dict[str, str]:
-    read = read_secret if kind == "secrets" else read_config
+def _values(kind: Mount, model: type[BaseModel], root: Path) -> dict[str, str]:
     keys = [field.alias or member for member, field in model.model_fields.items()]
-    return {key: value for key in keys if (value := read(key, root)) is not None}
+    return {key: value for key in keys if (value := _read(kind, key, root)) is not None}
 
 
-def _advice(kind: str, name: str, key: str, message: str) -> str:
-    return f"{key}: {message}. It is read from /{kind}/<namespace>/{name}/{key}."
+def _faults(kind: Mount, error: ValidationError) -> dict[str, str]:
+    """What is wrong with each key, and where to mend it."""
+    faults = {}
+    for fault in error.errors(include_url=False, include_input=False):
+        key = str(fault["loc"][0])
+        message = "is missing; add the key" if fault["type"] == "missing" else fault["msg"]
+        faults[key] = f"{key}: {message}. It is read from /{kind}/<namespace>/{_NAMES[kind]}/{key}."
+    return faults
 
 
-def _faults(kind: str, name: str, error: ValidationError) -> dict[str, str]:
-    return {
-        str(fault["loc"][0]): _advice(
-            kind,
-            name,
-            str(fault["loc"][0]),
-            "is missing; add the key" if fault["type"] == "missing" else fault["msg"],
-        )
-        for fault in error.errors(include_url=False, include_input=False)
-    }
-
-
-def _load(kind: Literal["secrets", "configs"], name: str, model: type[Section], root: Path) -> Section:
+def _load(kind: Mount, model: type[Section], root: Path) -> Section:
     try:
-        return model.model_validate(_values(kind, name, model, root))
+        return model.model_validate(_values(kind, model, root))
     except ValidationError as error:
-        raise ConfigError("\n".join(_faults(kind, name, error).values())) from None
+        raise ConfigError("\n".join(_faults(kind, error).values())) from None
 
 
 def load_settings(root: Path | None = None) -> Settings:
     """All settings, or a `ConfigError` with one line for each that is missing or wrong."""
     root = root or config_root()
     return Settings(
-        secret=_load("secrets", SECRET_NAME, SecretSettings, root),
-        config=_load("configs", CONFIG_NAME, ConfigSettings, root),
+        secret=_load("secrets", SecretSettings, root),
+        config=_load("configs", ConfigSettings, root),
         root=root,
     )
 
 
 def load_database_settings(root: Path) -> DatabaseSettings:
     """How to reach PostgreSQL as the files say now. Raises `ConfigError`."""
-    return _load("secrets", SECRET_NAME, DatabaseSettings, root)
+    return _load("secrets", DatabaseSettings, root)
 
 
 def readings(root: Path | None = None) -> Iterator[Reading]:
     """Each setting with its source, its value (secrets masked) and its fault."""
     root = root or config_root()
-    for kind, name, model in _SECTIONS:
-        values = _values(kind, name, model, root)
+    for kind, model in _SECTIONS:
+        values = _values(kind, model, root)
         faults: dict[str, str] = {}
         try:
             model.model_validate(values)
         except ValidationError as error:
-            faults = _faults(kind, name, error)
+            faults = _faults(kind, error)
         for member, field in model.model_fields.items():
-            key = field.alias or member
-            masked = "Secret" in str(field.annotation)
-            default = "" if field.is_required() else str(field.get_default())
-            value = values.get(key)
-            yield Reading(
-                key=key,
-                source="default" if value is None else str(_mounted(kind, name, key, root)),
-                shown="********" if masked and value else (default if value is None else value),
-                meaning=field.description or "",
-                fault=faults.get(key),
-            )
+            yield _reading(kind, field.alias or member, field, values, faults, root)
+
+
+def _reading(
+    kind: Mount, key: str, field: FieldInfo, values: dict[str, str], faults: dict[str, str], root: Path
+) -> Reading:
+    value = values.get(key)
+    shown = str(field.get_default()) if value is None and not field.is_required() else value or ""
+    return Reading(
+        key=key,
+        source="default" if value is None else str(_mounted(kind, key, root)),
+        shown=_MASK if value and field.annotation is SecretStr else shown,
+        meaning=field.description or "",
+        fault=faults.get(key),
+    )

@@ -37,6 +37,10 @@ def _context(asked: bytes) -> bytes:
 def seal(position: Position, asked: bytes, key: bytes) -> str:
     """Make the cursor of a position; `asked` is the canonical form of list, filters and order, `key` 32 bytes."""
     sealed = Aead(key).encrypt(orjson.dumps([position.key, position.id]), _context(asked))
+    return _encode(sealed)
+
+
+def _encode(sealed: bytes) -> str:
     return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode("ascii")
 
 
@@ -44,6 +48,9 @@ def unseal(cursor: str, asked: bytes, key: bytes) -> Position:
     """The position that `seal` was given with the same `asked` and `key`; raises `CursorInvalid` otherwise."""
     try:
         sealed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        if _encode(sealed) != cursor:
+            # Base64 ignores the last bits of an incomplete group, and `+` decodes as `-` does.
+            raise CursorInvalid
         row_key, row_id = orjson.loads(Aead(key).decrypt(sealed, _context(asked)))
     except (ValueError, binascii.Error, CryptoError) as error:
         raise CursorInvalid from error

@@ -23,6 +23,7 @@ SUPERUSER = "postgres"
 _LONGEST_SOCKET_FOLDER = 90
 _START_TIMEOUT_S = 300
 _STOP_TIMEOUT_S = 60
+_INITDB = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums", "--no-sync")
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -68,11 +69,11 @@ class EmbeddedPostgres:
         if len(os.fsencode(self._data)) > _LONGEST_SOCKET_FOLDER:
             self._own_socket_folder = Path(tempfile.mkdtemp(prefix="ai-admin-"))
         settings = {**_SETTINGS, "unix_socket_directories": str(self.socket_folder)}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             # A session of its own, so that Ctrl-C reaches the server first and the database last.
             self._process = subprocess.Popen(  # noqa: S603  our own binary and settings
-                [*self._prefix, str(self._binaries / "postgres"), "-D", str(self._data)]
-                + [part for name, value in settings.items() for part in ("-c", f"{name}={value}")],
+                [*self._prefix, self._binaries / "postgres", "-D", self._data, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -94,8 +95,7 @@ class EmbeddedPostgres:
         with tempfile.TemporaryDirectory(dir=self._folder, prefix="initdb-") as scratch:
             made = Path(scratch) / "postgres"
             done = subprocess.run(  # noqa: S603
-                [*self._prefix, str(self._binaries / "initdb"), "-D", str(made), "-U", SUPERUSER]
-                + ["--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums", "--no-sync"],
+                [*self._prefix, self._binaries / "initdb", "-D", made, "-U", SUPERUSER, *_INITDB],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -127,7 +127,7 @@ class EmbeddedPostgres:
         return pid if os.fsencode(self._data) in command else None
 
     def _wait_until_ready(self, progress: Callable[[str], None]) -> None:
-        assert self._process is not None  # noqa: S101  start() sets it
+        assert self._process is not None
         started = time.monotonic()
         told = 0.0
         while True:
@@ -136,7 +136,6 @@ class EmbeddedPostgres:
                 raise EmbeddedError("PostgreSQL did not start:\n" + "\n".join(tail))
             try:
                 self.connect("postgres").close()
-                return
             except psycopg.OperationalError as error:
                 waited = time.monotonic() - started
                 if waited > _START_TIMEOUT_S:
@@ -146,6 +145,8 @@ class EmbeddedPostgres:
                     told = waited
                     progress(f"PostgreSQL is recovering, {waited:.0f} s so far")
                 time.sleep(0.02)
+            else:
+                return
 
     def connect(self, database: str) -> psycopg.Connection:
         """A connection as the superuser."""
@@ -159,11 +160,7 @@ class EmbeddedPostgres:
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [owner]).fetchone():
                 connection.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(owner)))
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
-                connection.execute(
-                    SQL("CREATE DATABASE {} OWNER {}").format(
-                        Identifier(name), Identifier(owner)
-                    )
-                )
+                connection.execute(SQL("CREATE DATABASE {} OWNER {}").format(Identifier(name), Identifier(owner)))
 
     def stop(self) -> None:
         """Stop in PostgreSQL's fast mode: sessions end, everything committed is on disk."""

@@ -166,8 +166,10 @@ class InternalError(ApiError):
 
 
 class DatabaseUnavailable(ApiError):
-    """The database is away or too slow to answer in time; nothing was changed, or, where the connection
-    broke during the commit of a change, it is unknown whether it was: read before you repeat it."""
+    """The database is away or too slow. Read before you repeat a change: where the connection broke it may have held.
+
+    A read can be repeated as it is, and so can a create that carries an Idempotency-Key.
+    """
 
     code = ErrorCode.DATABASE_UNAVAILABLE
     status = 503

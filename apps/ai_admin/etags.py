@@ -1,4 +1,4 @@
-"""Entity tags of single records: the version in quotes, and the conditions that name them (RFC 9110, 8.8.3 and 13.1)."""
+"""Entity tags of single records: the version in quotes, and the conditions that name them (RFC 9110, 8.8.3, 13.1)."""
 
 import re
 from dataclasses import dataclass

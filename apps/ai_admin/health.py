@@ -40,6 +40,7 @@ def readyz() -> Response:
         version = schema_version(connection)
     if version != SCHEMA_VERSION:
         raise SchemaOutdated(
-            f"The database's schema is {version or 'empty'} and this version needs {SCHEMA_VERSION}: run `ai-admin migrate`."
+            f"The database's schema is {version or 'empty'} and this version needs {SCHEMA_VERSION}; "
+            "`ai-admin migrate` brings it there."
         )
     return answer({"status": "ready", "schemaVersion": version})

@@ -74,9 +74,7 @@ def run(
         raise typer.Exit(1) from None
 
 
-def _start(
-    stack: ExitStack, root: Path, data: Path, host: str, port: int, workers: int, demo_users: int
-) -> None:
+def _start(stack: ExitStack, root: Path, data: Path, host: str, port: int, workers: int, demo_users: int) -> None:
     stack.enter_context(_only_one(data))
     listener = stack.enter_context(_free_address(host, port))
     profile = read_profile(root / LOCAL)

@@ -20,12 +20,8 @@ metrics = Blueprint("metrics", __name__)
 
 _REQUESTS = Counter("ai_admin_http_requests", "Requests answered.", ["method", "route", "status"])
 _SECONDS = Histogram("ai_admin_http_request_duration_seconds", "Time to the answer.", ["method", "route"])
-_CONNECTIONS = Gauge(
-    "ai_admin_pool_connections", "Connections in the pool.", ["state"], multiprocess_mode="livesum"
-)
-_WAITING = Gauge(
-    "ai_admin_pool_requests_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum"
-)
+_CONNECTIONS = Gauge("ai_admin_pool_connections", "Connections in the pool.", ["state"], multiprocess_mode="livesum")
+_WAITING = Gauge("ai_admin_pool_requests_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum")
 # Methods have a handful of names; a caller may invent more, and each would be a series.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 

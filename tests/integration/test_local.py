@@ -86,9 +86,7 @@ def _postmaster(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_serves_stops_and_keeps_the_data(
-    start: Start, root: Path, ending: signal.Signals
-) -> None:
+def test_serves_stops_and_keeps_the_data(start: Start, root: Path, ending: signal.Signals) -> None:
     """From nothing to a first request; both signals stop server and database; the data is there again."""
     server = start("--workers", "2", "--demo", "50")
     address = server.wait_for_address()
@@ -159,9 +157,7 @@ def test_a_wrong_profile_is_told(start: Start, root: Path, profile: str, told: s
     assert "Traceback" not in said
 
 
-def test_a_database_in_the_profile_is_used_and_none_started(
-    start: Start, root: Path, settings: Settings
-) -> None:
+def test_a_database_in_the_profile_is_used_and_none_started(start: Start, root: Path, settings: Settings) -> None:
     """With PG_HOST set, the embedded PostgreSQL stays away."""
     secret = {
         "PG_HOST": settings.secret.pg_host,

@@ -55,9 +55,7 @@ def test_duplicates_are_conflicts(api: httpx.Client) -> None:
     """A taken tag and a taken email answer 409 with their own codes, whatever their case."""
     api.post(USERS, json=ADA)
     assert_problem(api.post(USERS, json=ADA | {"tag": "ADA", "email": "b@example.com"}), 409, "DUPLICATE_TAG")
-    assert_problem(
-        api.post(USERS, json=ADA | {"tag": "b", "email": "ADA@Example.com"}), 409, "DUPLICATE_EMAIL"
-    )
+    assert_problem(api.post(USERS, json=ADA | {"tag": "b", "email": "ADA@Example.com"}), 409, "DUPLICATE_EMAIL")
     assert api.get(USERS).json()["total"] == 1
 
 

@@ -1,6 +1,6 @@
 """CORS (Fetch standard, 3.2): headers on every answer, and the answer to preflight requests."""
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 
 from ai_admin.services import services
 
@@ -19,7 +19,10 @@ def _preflight() -> Response | None:
     """Answer OPTIONS for every route alike; an unknown path goes on to its 404."""
     if request.method != "OPTIONS" or request.url_rule is None:
         return None
-    return Response(status=204, headers={"Allow": ", ".join(sorted(request.url_rule.methods or ()))})
+    # A rule knows its own methods; those of a path are the methods of all its rules.
+    adapter = current_app.create_url_adapter(request)
+    methods = adapter.allowed_methods() if adapter else ()
+    return Response(status=204, headers={"Allow": ", ".join(sorted(methods))})
 
 
 def _add_headers(response: Response) -> Response:

@@ -44,9 +44,7 @@ def _pairs(raw: str) -> list[tuple[str, str]]:
         raise RequestInvalid.at("query", message=f"More than {_MOST_PARAMETERS} parameters") from None
 
 
-def _collect(
-    model: type[BaseModel], pairs: Iterable[tuple[str, str]]
-) -> tuple[dict[str, object], list[Detail]]:
+def _collect(model: type[BaseModel], pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, object], list[Detail]]:
     fields = {field.alias or name: str(field.annotation) for name, field in model.model_fields.items()}
     values: dict[str, object] = {}
     faults: list[Detail] = []

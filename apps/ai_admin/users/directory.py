@@ -74,7 +74,7 @@ def change(connection: Connection, user_id: UUID, update: AiUserUpdate, precondi
 
 
 def delete(connection: Connection, user_id: UUID, precondition: Precondition) -> None:
-    """Mark the user deleted; they keep their record. Raises `UserNotFound` (also the second time), `VersionMismatch`."""
+    """Mark the user deleted. Raises `UserNotFound` (also the second time) and `VersionMismatch`."""
     before = _one(connection, "get_for_update", {"id": user_id})
     if before["status"] == Status.DELETED:
         raise UserNotFound
@@ -83,7 +83,7 @@ def delete(connection: Connection, user_id: UUID, precondition: Precondition) ->
 
 
 def purge(connection: Connection, user_id: UUID, precondition: Precondition) -> None:
-    """Erase the user, deleted or not, with everything that is kept about them. Raises `UserNotFound`, `VersionMismatch`."""
+    """Erase the user, deleted or not, and all that is kept about them. Raises `UserNotFound`, `VersionMismatch`."""
     before = _one(connection, "get_for_update", {"id": user_id})
     _require(precondition, before)
     connection.execute(_SQL["purge"], {"id": user_id})

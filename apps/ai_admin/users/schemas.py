@@ -258,6 +258,18 @@ AnyOf = Annotated[list[Searched], Field(max_length=100, description="Equal to th
 Prefix = Annotated[Searched, Field(description="Begins with this; letters' case makes no difference.")]
 
 
+# Pydantic would write the keys' pattern as `patternProperties`, which lets every other key pass.
+_ATTRIBUTES_FILTER = {
+    "type": "object",
+    "propertyNames": {"minLength": 1, "maxLength": 254, "pattern": _SEARCHED},
+    "additionalProperties": {"type": "string", "maxLength": 254, "pattern": _SEARCHED},
+    "maxProperties": 10,
+    "description": "`attributes[key]=value`: the member equals the value, as a string or as a number, "
+    "boolean or null.",
+    "examples": [{"team": "research"}],
+}
+
+
 class UserOrder(str, Enum):
     """Orders of the list; `-` descends."""
 
@@ -301,11 +313,8 @@ class UserFilter(BaseModel):
     updated_lt: Annotated[Time | None, Field(alias="updatedAt[lt]")] = None
     attributes: Annotated[
         dict[Searched, Annotated[str, StringConstraints(max_length=254, pattern=_SEARCHED)]] | None,
-        Field(
-            max_length=10,
-            description="`attributes[key]=value`: the member equals the value, as a string or as a number, "
-            "boolean or null.",
-        ),
+        Field(max_length=10),
+        WithJsonSchema(_ATTRIBUTES_FILTER),
     ] = None
     q: Annotated[
         Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_SEARCHED)] | None,

@@ -6,6 +6,7 @@ from uuid import UUID
 from flask import Blueprint, Response, request
 
 from ai_admin.cursors import CursorInvalid, Position, seal, unseal
+from ai_admin.database import Row
 from ai_admin.errors import (
     DatabaseUnavailable,
     DuplicateEmail,
@@ -20,7 +21,6 @@ from ai_admin.errors import (
     VersionMismatch,
 )
 from ai_admin.etags import entity_tag, if_match, none_match
-from ai_admin.database import Row
 from ai_admin.http.answers import JSON, answer, encode
 from ai_admin.http.body import read_body
 from ai_admin.http.path import read_uuid
