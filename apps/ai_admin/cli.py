@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from ai_admin.config import ROOT_VARIABLE, ConfigError, load_settings, readings
+from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_settings, readings
 from ai_admin.server import serve as serve_settings
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app = typer.Typer(
 config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 app.add_typer(config, name="config")
 
+# Characters a line where nobody looks: lines of a table should not break in a log.
+_WIDE = 250
 _error = Console(stderr=True, highlight=False)
 Root = Annotated[
     Path | None,
@@ -41,13 +43,15 @@ def check(root: Root = None) -> None:
 
     Example: ai-admin config check --root .local/data/mount
     """
+    output = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    output.print(f"Settings under {root or config_root()}", soft_wrap=True)
     table = Table("setting", "value", "source", "meaning", box=None, pad_edge=False)
     faults = []
     for reading in readings(root):
         shown = f"[bold red]{reading.shown or '(missing)'}[/]" if reading.fault else reading.shown
         table.add_row(reading.key, shown, reading.source, reading.meaning)
         faults += [reading.fault] if reading.fault else []
-    Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
+    output.print(table)
     if faults:
         raise _fail("\n       ".join(faults))
 

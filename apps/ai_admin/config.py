@@ -148,7 +148,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Reading:
-    """One setting as `config check` shows it: where its value comes from, and what is wrong with it."""
+    """One setting as `config check` shows it: its file under the root, or `default`, and what is wrong with it."""
 
     key: str
     source: str
@@ -214,11 +214,11 @@ def readings(root: Path | None = None) -> Iterator[Reading]:
 def _reading(
     kind: Mount, key: str, field: FieldInfo, values: dict[str, str], faults: dict[str, str], root: Path
 ) -> Reading:
-    value = values.get(key)
+    value, path = values.get(key), _mounted(kind, key, root)
     shown = str(field.get_default()) if value is None and not field.is_required() else value or ""
     return Reading(
         key=key,
-        source="default" if value is None else str(_mounted(kind, key, root)),
+        source="default" if path is None else str(path.relative_to(root)),
         shown=_MASK if value and field.annotation is SecretStr else shown,
         meaning=field.description or "",
         fault=faults.get(key),

@@ -52,8 +52,12 @@ def problem(error: ApiError) -> Response:
 def _api_error(error: ApiError) -> Response:
     if error.status >= 500:  # noqa: PLR2004  ours, not the caller's
         # What the driver says stays here.
-        _log.warning("%s", error.code.value, exc_info=error.__cause__)
+        _log.warning("%s", error.code.value, exc_info=error.__cause__ or error, extra=_fields())
     return problem(error)
+
+
+def _fields() -> dict[str, object]:
+    return {"fields": {"requestId": request_id()}}
 
 
 def _http_exception(error: HTTPException) -> Response:
@@ -67,7 +71,7 @@ def _http_exception(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    _log.error("unexpected", exc_info=error)
+    _log.error("unexpected", exc_info=error, extra=_fields())
     return problem(InternalError())
 
 

@@ -1,0 +1,58 @@
+"""`ai-admin`, as operators run it."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ai_admin.cli import app
+from ai_admin.config import Settings
+from tests.conftest import write_mount
+
+runner = CliRunner()
+
+
+def test_config_check_shows_each_setting_and_masks_secrets(settings: Settings) -> None:
+    """Operators see what is in force and where it comes from, over the shoulder too."""
+    result = runner.invoke(app, ["config", "check", "--root", str(settings.root)])
+    assert result.exit_code == 0, result.output
+    for key in ("PG_HOST", "CURSOR_KEY", "POOL_SIZE", "LOG_LEVEL"):
+        assert key in result.output
+    assert f"Settings under {settings.root}" in result.output
+    assert "secrets/default/fission-ai-work-env/PG_HOST" in result.output
+    assert settings.secret.cursor_key.get_secret_value() not in result.output
+    assert "********" in result.output
+
+
+@pytest.mark.parametrize(
+    ("secret", "config", "told"),
+    [
+        ({"PG_HOST": "h"}, {}, "CURSOR_KEY: is missing"),
+        ({"PG_HOST": "h", "CURSOR_KEY": "c2hvcnQ="}, {}, "CURSOR_KEY: Value error, must be 32 bytes"),
+        ({"PG_HOST": "h", "CURSOR_KEY": "?"}, {"POOL_SIZE": "0"}, "POOL_SIZE: Input should be greater"),
+        ({}, {}, "/secrets/<namespace>/fission-ai-work-env/PG_HOST"),
+        ({}, {"ALLOWED_ORIGINS": "example.com"}, "is no origin"),
+    ],
+)
+def test_config_check_fails_with_advice(
+    tmp_path: Path, secret: dict[str, str], config: dict[str, str], told: str
+) -> None:
+    """A bad or missing setting is named, with the file it is read from, and the exit code is 1."""
+    result = runner.invoke(app, ["config", "check", "--root", str(write_mount(tmp_path, secret, config))])
+    assert result.exit_code == 1
+    assert told in " ".join(result.output.split())
+
+
+def test_migrate_tells_what_it_did(settings: Settings) -> None:
+    """On a current schema the command says so and changes nothing."""
+    result = runner.invoke(app, ["migrate", "--root", str(settings.root)])
+    assert (result.exit_code, result.output.strip()) == (0, "schema 0001, up to date")
+
+
+@pytest.mark.parametrize("command", ["migrate", "serve"])
+def test_without_settings_the_message_says_what_is_missing(tmp_path: Path, command: str) -> None:
+    """No traceback for an operator who forgot to mount the Secret."""
+    result = runner.invoke(app, [command, "--root", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "PG_HOST: is missing" in result.output
+    assert isinstance(result.exception, SystemExit)

@@ -1,0 +1,88 @@
+"""The documents say what the code does; their commands run."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ai_admin.config import ConfigSettings, SecretSettings
+from ai_admin.errors import ErrorCode, error_classes
+from tests.conftest import ROOT
+from tests.integration.test_local import LocalServer
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+
+def test_every_error_code_has_its_row() -> None:
+    """The table of codes is the enumeration: none missing, none invented, statuses and texts as in the code."""
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \| (.+) \|$", API, re.MULTILINE)
+    assert rows == [
+        (error.code.value, str(error.status), " ".join((error.__doc__ or "").split())) for error in error_classes()
+    ]
+    assert {row[0] for row in rows} == {code.value for code in ErrorCode}
+
+
+def test_every_setting_has_its_row() -> None:
+    """A setting that is not listed cannot be found; one that is listed and gone misleads."""
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (Secret|ConfigMap) \| .+ \| (.+) \|$", OPERATIONS, re.MULTILINE)
+    declared = [
+        (field.alias, kind, field.description)
+        for kind, model in (("Secret", SecretSettings), ("ConfigMap", ConfigSettings))
+        for field in model.model_fields.values()
+    ]
+    assert rows == declared
+
+
+def test_the_readme_runs(tmp_path: Path) -> None:
+    """A newcomer copies the commands one by one: the server starts, and the requests answer."""
+    start, *requests, test = COMMANDS
+    command, *arguments = shlex.split(start)
+    assert command == "script/server"
+    assert test.strip() == "script/test"
+    server = LocalServer(ROOT, "--data", str(tmp_path / "data"), *arguments)
+    try:
+        address = server.wait_for_address()
+        answers = [
+            subprocess.run(
+                ["sh", "-c", request.replace("http://127.0.0.1:8080", address)], capture_output=True, check=True
+            ).stdout.decode()
+            for request in requests
+        ]
+    finally:
+        server.stop()
+        server.error.close()
+    assert '"tag":"ada"' in answers[0]
+    assert '"total"' in answers[1]
+    assert "Ada Lovelace" in answers[1]
+
+
+def test_links_lead_somewhere() -> None:
+    """Relative links in the documents name files that exist."""
+    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` teaches; a command without it is one that nobody finds."""
+    from typer.testing import CliRunner
+
+    from ai_admin.cli import app
+
+    runner = CliRunner()
+    for command in (["config", "check"], ["migrate"], ["serve"]):
+        result = runner.invoke(app, [*command, "--help"])
+        assert result.exit_code == 0
+        assert "Example: ai-admin " + " ".join(command) in " ".join(result.output.split())
+
+
+def test_names_in_code_comments_exist() -> None:
+    """Modules that the architecture page names are there."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`([a-z_]+\.py)`", text):
+        assert list((ROOT / "apps").rglob(name)) or list((ROOT / "tests").rglob(name)) or name == "scale.py", name

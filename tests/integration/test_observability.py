@@ -1,0 +1,108 @@
+"""What operators see: probes, metrics, the log."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from ai_admin import logs
+from ai_admin.config import Settings
+from ai_admin.embedded import EmbeddedPostgres
+from tests.conftest import assert_problem
+from tests.serving import serving
+
+USERS = "/ai/admin/users"
+
+
+@pytest.fixture
+def server(settings: Settings, tmp_path: Path) -> Iterator[httpx.Client]:
+    """A server process, which has the probes and the metrics too."""
+    with serving(settings, tmp_path, workers=1) as client:
+        yield client
+
+
+def test_liveness_needs_no_database(server: httpx.Client, settings: Settings, postgres: EmbeddedPostgres) -> None:
+    """A database that is away must not make Kubernetes restart every pod."""
+    with postgres.connect("postgres") as connection:
+        connection.execute(f'ALTER DATABASE "{settings.secret.pg_database}" ALLOW_CONNECTIONS false')
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [settings.secret.pg_database]
+        )
+        assert server.get("/healthz").json() == {"status": "ok"}
+        assert_problem(server.get("/readyz"), 503, "DATABASE_UNAVAILABLE")
+        connection.execute(f'ALTER DATABASE "{settings.secret.pg_database}" ALLOW_CONNECTIONS true')
+
+
+def test_readiness_needs_the_schema(server: httpx.Client, sql: psycopg.Connection) -> None:
+    """A pod of the new version takes no traffic before the migration, and refuses changes that come all the same."""
+    sql.execute("UPDATE alembic_version SET version_num = '0000'")
+    assert_problem(server.get("/readyz"), 503, "SCHEMA_OUTDATED")
+    response = server.post(USERS, json={"tag": "a", "kind": "service"})
+    assert_problem(response, 503, "SCHEMA_OUTDATED")
+    assert response.headers["Retry-After"]
+    assert server.get(USERS).status_code == 200
+    sql.execute("UPDATE alembic_version SET version_num = '0001'")
+    assert server.get("/readyz").json() == {"status": "ready", "schemaVersion": "0001"}
+    assert server.post(USERS, json={"tag": "a", "kind": "service"}).status_code == 201
+
+
+def test_metrics_count_by_route(server: httpx.Client) -> None:
+    """Series are named by route, so that a million users are not a million series."""
+    user = server.post(USERS, json={"tag": "a", "kind": "service"})
+    server.get(user.headers["Location"])
+    server.get("/nowhere/at/all")
+    server.request("BREW", USERS)
+    text = server.get("/metrics").text
+    assert 'ai_admin_http_requests_total{method="GET",route="/ai/admin/users/<UserID>",status="200"} 1.0' in text
+    assert 'route="none",status="404"' in text
+    assert 'method="other"' in text
+    assert "BREW" not in text
+    assert "nowhere" not in text
+    assert user.json()["id"] not in text
+
+
+def test_one_json_line_a_request_without_personal_values(
+    api: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log can be searched by request id and holds no name, address or search of a person."""
+    logs.configure("INFO")
+    api.post(USERS, json={"tag": "secretive", "email": "secretive@example.com", "name": "Secretive Person"})
+    response = api.get(
+        USERS, params={"email": "secretive@example.com", "attributes[team]": "hidden", "secretive@example.com": "x"}
+    )
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 2
+    line = lines[1]
+    assert line["requestId"] == response.headers["X-Fission-Request-ID"]
+    assert (line["method"], line["route"], line["status"]) == ("GET", USERS, 400)
+    assert line["parameters"] == ["attributes[team]", "email"]
+    assert "secretive" not in json.dumps(lines).lower()
+    assert "hidden" not in json.dumps(lines)
+
+
+def test_errors_of_ours_are_logged_without_values(
+    api: httpx.Client, sql: psycopg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The driver's text quotes the row; neither the answer nor the log repeats it."""
+    logs.configure("INFO")
+    sql.execute("ALTER TABLE users ADD CONSTRAINT surprise CHECK (name <> 'Secretive Person')")
+    response = api.post(USERS, json={"tag": "x", "email": "x@example.com", "name": "Secretive Person"})
+    assert_problem(response, 500, "INTERNAL_ERROR")
+    out = capsys.readouterr().out
+    error = next(json.loads(line) for line in out.splitlines() if '"ERROR"' in line)
+    assert (error["error"], error["sqlstate"]) == ("CheckViolation", "23514")
+    assert error["requestId"] == response.json()["requestId"]
+    assert "Secretive" not in out
+    assert "Secretive" not in response.text
+
+
+def test_a_forged_request_id_cannot_write_a_log_line(
+    api: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Line breaks in what a caller sends stay inside one JSON string."""
+    logs.configure("INFO")
+    api.get(USERS, params={'q\n{"level":"ERROR"}': "x"})
+    assert len(capsys.readouterr().out.splitlines()) == 1
