@@ -11,12 +11,14 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from flask import Flask
 
-from ai_admin import migrate
+from ai_admin import fission, migrate
 from ai_admin.app import create_app
-from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings, load_settings
+from ai_admin.config import CONFIG_NAME, ROOT_VARIABLE, SECRET_NAME, Settings, load_settings
 from ai_admin.database import Database
 from ai_admin.embedded import EmbeddedPostgres
+from tests.fission.double import Router
 
 ROLE = "ai_admin"
 TEMPLATE = "template_ai_admin"
@@ -42,6 +44,16 @@ def database_secret(postgres: EmbeddedPostgres, database: str) -> dict[str, str]
         "PG_USER": ROLE,
         "CURSOR_KEY": base64.b64encode(b"test" * 8).decode(),
     }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The same tests for each way to run the application."""
+    parser.addoption(
+        "--mount",
+        choices=["application", "function"],
+        default="application",
+        help="run the API tests against the application (default) or as Fission functions behind a router",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -90,10 +102,21 @@ def sql(settings: Settings, postgres: EmbeddedPostgres) -> Iterator[psycopg.Conn
 
 
 @pytest.fixture
-def api(settings: Settings) -> Iterator[httpx.Client]:
-    """An HTTP client of the application, on an empty directory."""
-    app = create_app(settings)
-    with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://ai-admin.test") as client:
+def api(settings: Settings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
+    """An HTTP client of the API on an empty directory, by the way that `--mount` says.
+
+    `@pytest.mark.application` is for what a Fission function never sees, since the router answers it.
+    """
+    monkeypatch.setenv(ROOT_VARIABLE, str(settings.root))
+    if request.config.getoption("--mount") == "function":
+        if request.node.get_closest_marker("application"):
+            pytest.skip("the router answers this, not the function")
+        fission.application.cache_clear()
+        serving: Flask | Router = Router(ROOT / "apps")
+        app = fission.application()
+    else:
+        serving = app = create_app(settings)
+    with httpx.Client(transport=httpx.WSGITransport(app=serving), base_url="http://ai-admin.test") as client:
         yield client
     app.extensions["ai_admin"].database.close()
 

@@ -1,0 +1,40 @@
+"""Runs the application inside a Fission function: same routes, same errors, same headers as under a WSGI server.
+
+Fission's Python environment is a Flask application of its own that calls a function's `main()` without arguments
+while its request is the current one (fission/environments, python/server.py). The router forwards every request
+to path `/`, keeps the query, and puts path parameters into headers `X-Fission-Params-<Name>`. The path is rebuilt
+here from the function's own route and those headers, so a direct call of the function works as well, and no header
+can lead to another route than the function's.
+"""
+
+import re
+from functools import cache
+
+from flask import Flask, Response, request
+
+from ai_admin.app import create_app
+
+_PARAMETER = re.compile(r"<(\w+)>")
+
+
+@cache
+def application() -> Flask:
+    """The application of this process. Raises `ConfigError` for settings that are wrong."""
+    return create_app()
+
+
+def answer(app: Flask, route: str) -> Response:
+    """The application's answer to the request that Fission's environment handles now.
+
+    `route` is one of the application's rules, such as `/ai/admin/users/<UserID>`.
+    """
+    environ = dict(request.environ)
+    # PEP 3333: the decoded path, its octets as Latin-1, which is how the header's value arrived.
+    environ["PATH_INFO"] = _PARAMETER.sub(lambda name: _parameter(environ, name[1]), route)
+    environ["SCRIPT_NAME"] = ""
+    with app.request_context(environ):
+        return app.full_dispatch_request()
+
+
+def _parameter(environ: dict[str, object], name: str) -> str:
+    return str(environ.get(f"HTTP_X_FISSION_PARAMS_{name.upper()}", ""))

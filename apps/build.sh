@@ -1,0 +1,28 @@
+#!/bin/sh
+# Builds the Fission package: the functions, the product, and its dependencies from wheels with known hashes.
+#
+# The builder calls this with SRC_PKG (the sources) and DEPLOY_PKG (where the package goes). By hand,
+# `cd apps && ./build.sh` puts the package into .local/package of the clone. Set PYTHON to choose an interpreter.
+set -eu
+
+SRC_PKG=${SRC_PKG:-$(cd "$(dirname "$0")" && pwd)}
+DEPLOY_PKG=${DEPLOY_PKG:-$SRC_PKG/../.local/package}
+PYTHON=${PYTHON:-python3}
+
+rm -rf "$DEPLOY_PKG"
+mkdir -p "$DEPLOY_PKG"
+# Flask and what it needs come with the image, whose packages win over these: they are not in requirements.txt.
+"$PYTHON" -m pip install --disable-pip-version-check --no-cache-dir --no-compile --no-deps \
+  --require-hashes --only-binary :all: --requirement "$SRC_PKG/requirements.txt" --target "$DEPLOY_PKG"
+
+cp "$SRC_PKG"/*.py "$DEPLOY_PKG"
+cp -R "$SRC_PKG/ai_admin" "$DEPLOY_PKG"
+
+# What no function imports: the single-process form, caches, type stubs, sources of compiled modules.
+for name in __main__ cli demo embedded health local metrics migrate openapi profiles reference server; do
+  rm -f "$DEPLOY_PKG/ai_admin/$name.py"
+done
+rm -rf "$DEPLOY_PKG/ai_admin/migrations" "$DEPLOY_PKG/ai_admin/reference_assets" "$DEPLOY_PKG/bin"
+find "$DEPLOY_PKG" -name __pycache__ -type d -prune -exec rm -rf {} +
+find "$DEPLOY_PKG" \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -type f \
+  -exec rm -f {} +

@@ -1,0 +1,76 @@
+"""Validates Fission's resources as the API server of Kubernetes does: against the CRDs' schemas and their CEL rules."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import celpy
+import jsonschema
+import yaml
+
+from tests.conftest import ROOT
+
+# Fission's own files (Apache-2.0) lie beside the project where CI runs, and nowhere on a user's machine.
+FOLDER = ROOT.parent / "shared" / "fission" / "crds"
+
+
+@cache
+def _schemas() -> dict[str, dict[str, Any]]:
+    schemas = {}
+    for file in FOLDER.glob("*.yaml"):
+        definition = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)["spec"]
+        schemas[definition["names"]["kind"]] = definition["versions"][0]["schema"]["openAPIV3Schema"]
+    return schemas
+
+
+def kinds() -> set[str]:
+    """The kinds there is a CRD for."""
+    return set(_schemas())
+
+
+def faults(resource: dict[str, Any]) -> list[str]:
+    """What the API server would refuse, or silently drop, in a resource."""
+    schema = _schemas()[resource["kind"]]
+    validator = jsonschema.Draft202012Validator(schema)
+    found = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(resource)]
+    found += _unknown(resource, schema, "$")
+    return found + list(_broken_rules(resource, schema, "$"))
+
+
+def _unknown(value: Any, schema: dict[str, Any], path: str) -> list[str]:
+    """Members that the schema does not name: Kubernetes drops them without a word."""
+    if isinstance(value, list):
+        return [fault for item in value for fault in _unknown(item, schema.get("items", {}), f"{path}[]")]
+    if not isinstance(value, dict) or "properties" not in schema or path == "$.metadata":
+        return []
+    members = schema["properties"]
+    return [f"{path}.{name}: unknown member" for name in value if name not in members] + [
+        fault
+        for name, item in value.items()
+        if name in members
+        for fault in _unknown(item, members[name], f"{path}.{name}")
+    ]
+
+
+def _broken_rules(value: Any, schema: dict[str, Any], path: str) -> Iterator[str]:
+    for rule in schema.get("x-kubernetes-validations", []):
+        # A rule with oldSelf is about changes; there is nothing older here.
+        if "oldSelf" not in rule["rule"] and not _holds(rule["rule"], value):
+            yield f"{path}: {rule.get('message', rule['rule'])}"
+    if isinstance(value, list):
+        for item in value:
+            yield from _broken_rules(item, schema.get("items", {}), f"{path}[]")
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _broken_rules(item, schema.get("properties", {}).get(name, {}), f"{path}.{name}")
+
+
+@cache
+def _program(rule: str) -> celpy.Runner:
+    environment = celpy.Environment()
+    return environment.program(environment.compile(rule))
+
+
+def _holds(rule: str, value: Any) -> bool:
+    return bool(_program(rule).evaluate({"self": celpy.json_to_cel(value)}))

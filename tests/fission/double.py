@@ -1,0 +1,90 @@
+"""A test double of Fission: its Python environment and its router, as their sources have them.
+
+The environment (fission/environments, python/server.py) is a Flask application that calls a function's `main()` for
+whatever path it is asked. The router (fission/fission, pkg/router) matches the HTTPTriggers of `specs/`, forwards
+to path `/` with the query kept, names the whole address in `X-Fission-Full-Url` and the path's parameters in
+`X-Fission-Params-<Name>`, and answers what matches no trigger itself.
+"""
+
+import importlib.util
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, Response
+from werkzeug.wrappers import Response as Answer
+
+from tests.fission.specs import functions, triggers
+
+Main = Callable[[], Response]
+# server.py routes these; PATCH gets 405 before `main()`.
+ENVIRONMENT_METHODS = ["GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE"]
+
+
+def load(folder: Path, name: str) -> Main:
+    """The function `module.main` of a package's folder, its module imported anew."""
+    module_name, function = name.rsplit(".", 1)
+    spec = importlib.util.spec_from_file_location(f"specialised_{module_name}", folder / f"{module_name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    main: Main = getattr(module, function)
+    return main
+
+
+def environment(main: Main) -> Flask:
+    """The environment, specialised with a function."""
+    app = Flask("server")
+
+    def userfunc_call(*_: object, **__: object) -> Response:
+        return main()
+
+    app.add_url_rule("/", "userfunc_call", userfunc_call, methods=ENVIRONMENT_METHODS)
+    app.add_url_rule("/<path:path>", "userfunc_call", userfunc_call, methods=ENVIRONMENT_METHODS)
+    return app
+
+
+@dataclass(frozen=True)
+class _Trigger:
+    path: re.Pattern[str]
+    methods: frozenset[str]
+    function: Any
+
+
+class Router:
+    """A WSGI application that forwards to the environments of all functions in `specs/`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Specialise an environment for each function of the package in `folder`."""
+        environments = {name: environment(load(folder, main)) for name, main in functions().items()}
+        self._triggers = [
+            _Trigger(_pattern(trigger.path), frozenset(trigger.methods), environments[trigger.function])
+            for trigger in triggers()
+        ]
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Forward a request, or answer as the router does: 404, or 405 where the path has other methods."""
+        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        matches = [(trigger, match) for trigger in self._triggers if (match := trigger.path.fullmatch(path))]
+        for trigger, match in matches:
+            if environ["REQUEST_METHOD"] in trigger.methods:
+                answer: Iterable[bytes] = trigger.function(_forwarded(environ, path, match), start_response)
+                return answer
+        return Answer(status=405 if matches else 404)(environ, start_response)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+
+
+def _forwarded(environ: dict[str, Any], path: str, match: re.Match[str]) -> dict[str, Any]:
+    query = environ.get("QUERY_STRING", "")
+    parameters = {
+        f"HTTP_X_FISSION_PARAMS_{name.upper()}": value.encode().decode("latin-1")
+        for name, value in match.groupdict().items()
+    }
+    full_url = {"HTTP_X_FISSION_FULL_URL": f"{path}?{query}" if query else path}
+    return {**environ, **parameters, **full_url, "PATH_INFO": "/"}
