@@ -108,10 +108,11 @@ def requests(directory: Directory) -> dict[str, Query]:
     for member in ("id", "tag", "email", "name"):
         found[f"{member}=…"] = {member: user[member]}
     found["q=… (a whole tag)"] = {"q": user["tag"]}
+    found["q=… (a whole email)"] = {"q": user["email"]}
     found["q=… (a whole name)"] = {"q": user["name"]}
     found["last page with a number"] = {"page": last_page}
     found["last page with a number, sort=name"] = {"page": last_page, "sort": "name"}
-    found["last page with a number, attributes[site]=Lyon"] = {"page": max(1, last_page // 20), "attributes[site]": "Lyon"}
+    found["page 25, attributes[site]=Lyon"] = {"page": min(25, max(1, last_page // 20)), "attributes[site]": "Lyon"}
     for sort, cursor in directory.cursors.items():
         found[f"cursor half way, sort={sort}"] = {"sort": sort, "cursor": cursor}
         found[f"cursor half way, sort={sort}, count=none"] = {"sort": sort, "cursor": cursor, "count": "none"}

@@ -71,7 +71,8 @@ def serving(settings: Settings, folder: Path, workers: int = 2) -> Iterator[http
     try:
         # The end of the pipe can be read too: then the server has ended before it was ready.
         readable, _, _ = select.select([ready], [], [], _START_S)
-        assert readable and os.read(ready, 1), f"the server did not start:\n{log.read_text()}"
+        if not readable or not os.read(ready, 1):
+            raise RuntimeError(f"The server did not start:\n{log.read_text()}")
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANGS, limits=limits, trust_env=False) as client:
             yield client

@@ -46,8 +46,17 @@ _CONSTRAINTS: Mapping[str, Callable[[], ApiError]] = {
     ),
 }
 
-# Away, too slow (`QueryCanceled`, `LockNotAvailable` are `OperationalError`), or all connections taken.
-_UNAVAILABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout, PoolClosed, TooManyRequests)
+# Away, too slow (`QueryCanceled`, `LockNotAvailable` are `OperationalError`), a standby that is not yet the
+# primary, or all connections taken.
+_UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    errors.ReadOnlySqlTransaction,
+    errors.IdleInTransactionSessionTimeout,
+    PoolTimeout,
+    PoolClosed,
+    TooManyRequests,
+)
 
 set_json_loads(orjson.loads)
 set_json_dumps(orjson.dumps)
@@ -148,7 +157,8 @@ def _refuse_closed(connection: Connection) -> None:
     """
     readable = select.poll()
     readable.register(connection.fileno(), select.POLLIN)
-    if readable.poll(0):
+    # The farewell is read first, and only the next look finds the end behind it.
+    while readable.poll(0):
         connection.pgconn.consume_input()
         if connection.closed:
             raise psycopg.OperationalError("the server has closed the connection")

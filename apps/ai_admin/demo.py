@@ -26,7 +26,7 @@ from rich.text import Text
 
 from ai_admin.config import Settings
 from ai_admin.database import connection_arguments
-from ai_admin.folding import fold, words
+from ai_admin.folding import fold, sort_key, words
 
 SEED = 1815
 # Users a transaction: what an interruption can lose, and few enough for the progress to move.
@@ -241,17 +241,14 @@ def _romanized(faker: Any, kind: str) -> list[str] | None:
 
 
 def _parts(names: Sequence[str], handles: Sequence[str]) -> list[_Part]:
-    return [
-        _Part(name, _handle(name) or _handle(handle)) for name, handle in zip(names, handles, strict=True)
-    ]
+    return [_Part(name, _handle(name) or _handle(handle)) for name, handle in zip(names, handles, strict=True)]
 
 
 def _languages(seed: int) -> dict[_Language, int]:
     english = _language(_HANDLES_OF_OTHERS, False, seed, ([""] * _POOL, [""] * _POOL))
     others = ([part.handle for part in english.firsts], [part.handle for part in english.lasts])
     return {
-        _language(locale, family_first, seed, others): weight
-        for locale, (weight, family_first) in _LOCALES.items()
+        _language(locale, family_first, seed, others): weight for locale, (weight, family_first) in _LOCALES.items()
     }
 
 
@@ -291,7 +288,7 @@ class _Maker:
             tag,
             email,
             name,
-            fold(name),
+            sort_key(name),
             "service" if is_service else "human",
             "owner" if index < _OWNERS else self._role(rng),
             status,

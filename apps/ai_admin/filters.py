@@ -47,12 +47,23 @@ class Conditions:
             self.add(column, f"{column} = ANY({{value}})", list(values), pinpoint=pinpoint)
 
     def prefix(self, column: str, prefix: str | None) -> None:
-        """The column begins with the prefix, as a range: no pattern, so nothing needs escaping."""
-        if prefix:
-            self.add(column, f"{column} >= {{value}}", prefix)
-            end = _after(prefix)
-            if end is not None:
-                self.add(column, f"{column} < {{value}}", end)
+        """The column begins with the prefix, as a range: no pattern, so nothing needs escaping.
+
+        A prefix that folding has left nothing of finds nothing.
+        """
+        if prefix is None:
+            return
+        if not prefix:
+            self.nothing(column)
+            return
+        self.add(column, f"{column} >= {{value}}", prefix)
+        end = _after(prefix)
+        if end is not None:
+            self.add(column, f"{column} < {{value}}", end)
+
+    def nothing(self, column: str) -> None:
+        """No row fulfils this: what was asked for has no letter to look for."""
+        self.items.append(Condition(column, "FALSE", pinpoint=True))
 
     def compare(self, column: str, operator: str, value: object | None) -> None:
         """The column stands in this relation (`>=`, `>`, `<=`, `<`) to the value."""
@@ -67,7 +78,7 @@ class Conditions:
         if asked:
             self.add(column, f"{column} @@ {{value}}::tsquery", " & ".join(f"'{word}':*" for word in asked))
         else:
-            self.items.append(Condition(column, "FALSE", pinpoint=True))
+            self.nothing(column)
 
     def members(self, column: str, members: Iterable[tuple[str, str]]) -> None:
         """The JSON object has each member with this value, as a string or as what the text says in JSON."""

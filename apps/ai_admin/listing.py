@@ -2,28 +2,43 @@
 
 A page is found in one of two ways.
 
-- **Walk**: go along the order's index and keep the rows that match. Best where many match, and a disaster
-  where few do, so a walk looks at `STRETCH` rows at most.
+- **Walk**: go along the order's index and keep the rows that match. Best where many match, unless they all
+  stand at the far end of the order.
 - **Seek**: collect the rows that match through the filter's own index and sort those. Best where few match.
 
-A list walks first and seeks where the walk did not fill the page: the rows tell which way is the cheap one,
-not the planner's statistics, which know nothing of a prefix or of two filters that exclude each other.
+A list tries both in turn, each with a budget of rows to look at, and the budgets grow: whatever the data, the
+cost stays within a small factor of the cheaper way. The rows tell which one that is, not the planner's
+statistics, which know nothing of a prefix or of two filters that go together.
+
+A total is counted as far as `COUNTED`. An inverted index (GIN) collects all its matches before it gives the
+first, so a LIMIT does not make that cheap where very many match. Such columns have a second index, on a
+sample of the rows; what the sample shows decides whether there is anything to count.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+# ruff: noqa: S608  the SQL here is put together from constants of this package; every value is a parameter
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ai_admin.cursors import Position
 from ai_admin.database import Connection, Row
 from ai_admin.filters import Condition, Conditions
-from ai_admin.sql import queries
 
-# Rows that a walk looks at before the list turns to a seek; about a millisecond's worth.
-STRETCH = 2000
 # Totals are counted up to here and estimated beyond.
 COUNTED = 10_000
-
-_SQL = queries("service")
+# Rows that the first walk looks at for each row of the page, and at most; 1,000 take about a millisecond.
+STRETCH_PER_ROW = 200
+LONGEST_FIRST_STRETCH = 10_000
+# Matches that the first seek collects at most.
+COLLECTED = 20_000
+# Each further attempt may look at so many times the rows of the one before.
+GROWTH = 5
+# One row in 64 is in the sample. Of 10,000 matches the sample holds 156, with a standard deviation of 12.4:
+# more than 300, eleven deviations above, mean that there are more than `COUNTED`.
+MANY_IN_SAMPLE = 300
+# A condition that so many times more rows fulfil than another is better looked up in the rows than in its index.
+FREQUENT = 5
 
 
 @dataclass(frozen=True)
@@ -43,11 +58,21 @@ class Order:
 
 @dataclass(frozen=True)
 class Listing:
-    """A table that can be listed: its name, its columns as the answer names them, and its orders by name."""
+    """A table that can be listed: its name, its columns as the answer names them, and its orders by name.
+
+    `gathered` are the columns with an inverted index, each with a second one on the rows of `sample`: a condition
+    on random bits of the id (RFC 9562, 5.7), which no property of a row goes together with.
+    """
 
     table: str
     columns: str
     orders: Mapping[str, Order]
+    gathered: frozenset[str] = frozenset({"words", "attributes"})
+    sample: str = "get_byte(uuid_send(id), 15) & 63 = 0"
+
+    def gathers(self, items: Iterable[Condition]) -> bool:
+        """Whether any of the conditions has an inverted index."""
+        return any(item.column in self.gathered for item in items)
 
 
 @dataclass(frozen=True)
@@ -75,14 +100,10 @@ class Total:
     is_estimate: bool
 
 
-def fetch_page(
-    connection: Connection, listing: Listing, conditions: Conditions, order: Order, window: Window
-) -> Page:
-    """One page of the list, in at most two queries."""
+def fetch_page(connection: Connection, listing: Listing, conditions: Conditions, order: Order, window: Window) -> Page:
+    """One page of the list: mostly one query, two where few rows match, a few more where rows hide from both."""
     query = _Query(listing, conditions, order, window)
-    rows = [] if query.pinpointed else _run(connection, query.walk(), query)
-    if len(rows) <= window.size and not query.walk_is_exact:
-        rows = _run(connection, query.seek(), query)
+    rows = _find(connection, query)
     last = None
     if len(rows) > window.size:
         last = Position(rows[window.size - 1]["order_key"], str(rows[window.size - 1]["id"]))
@@ -94,31 +115,88 @@ def fetch_page(
 
 def count(connection: Connection, listing: Listing, conditions: Conditions) -> Total:
     """How many rows match, counted to `COUNTED` and estimated by the planner beyond."""
-    where = _where(conditions.items)
-    counted = connection.execute(
-        f"SELECT count(*) AS rows FROM (SELECT FROM {listing.table} {where} LIMIT {COUNTED + 1}) AS counted",  # noqa: S608  constants of this package
-        conditions.values,
-        prepare=False,
-    ).fetchone()
-    assert counted is not None  # noqa: S101  an aggregate always has a row
-    if counted["rows"] <= COUNTED:
-        return Total(counted["rows"], is_estimate=False)
-    return Total(max(COUNTED + 1, _estimate(connection, listing, conditions)), is_estimate=True)
+    items = _scarce(connection, listing, conditions)
+    if listing.gathers(items) and _in_sample(connection, listing, items, conditions) > MANY_IN_SAMPLE:
+        rows = COUNTED + 1
+    else:
+        rows = _count(connection, _matches(listing, "", items, COUNTED + 1), conditions)
+    if rows <= COUNTED:
+        return Total(rows, is_estimate=False)
+    return Total(max(rows, _estimate(connection, listing, conditions)), is_estimate=True)
+
+
+def _in_sample(connection: Connection, listing: Listing, items: list[Condition], conditions: Conditions) -> int:
+    sampled = [*items, Condition("id", listing.sample)]
+    return _count(connection, _matches(listing, "", sampled, MANY_IN_SAMPLE + 1), conditions)
+
+
+def _count(connection: Connection, rows: str, conditions: Conditions) -> int:
+    sql = f"SELECT count(*) AS rows FROM ({rows}) AS counted"
+    counted = connection.execute(sql, conditions.values, prepare=False).fetchone()
+    assert counted is not None, "an aggregate always has a row"
+    return int(counted["rows"])
+
+
+def _matches(listing: Listing, columns: str, items: list[Condition], most: int) -> str:
+    """These columns of rows that match, so many at most and no matter which; through an index."""
+    rows = f"SELECT {columns} FROM {listing.table} {_where(items)}"
+    if listing.gathers(items) or any(item.pinpoint for item in items):
+        # Materialized, so that the planner chooses as if all were wanted.
+        return f"WITH matches AS MATERIALIZED ({rows}) SELECT * FROM matches LIMIT {most}"
+    # Along the index of a range: with a LIMIT alone the planner would hope to meet matches early in the table.
+    ordered = {order.expression for order in listing.orders.values()}
+    along = next((f"ORDER BY {item.column}" for item in items if item.column in ordered), "")
+    return f"{rows} {along} LIMIT {most}"
+
+
+def _scarce(connection: Connection, listing: Listing, conditions: Conditions) -> list[Condition]:
+    """The conditions, of which only the scarce ones on gathered columns go through their index.
+
+    Who looks for `ada@example.com` asks for three words, and two of them stand in every row: their lists of rows
+    cost more than all else. The planner's estimates are good enough to tell those.
+    """
+    gathered = [item for item in conditions.items if item.column in listing.gathered]
+    if len(gathered) <= 1:
+        return conditions.items
+    tests = ", ".join(f"EXISTS (SELECT FROM {listing.table} WHERE {item.sql})" for item in gathered)
+    plan = _plan(connection, f"SELECT {tests}", conditions)
+    rows = dict(zip(gathered, [test["Plan Rows"] for test in plan["Plans"]], strict=True))
+    frequent = {item for item in gathered if rows[item] > FREQUENT * min(rows.values())}
+    # No index serves this form.
+    return [replace(item, sql=f"({item.sql}) IS TRUE") if item in frequent else item for item in conditions.items]
 
 
 def _estimate(connection: Connection, listing: Listing, conditions: Conditions) -> int:
-    plan = connection.execute(
-        f"EXPLAIN (FORMAT JSON) SELECT FROM {listing.table} {_where(conditions.items)}",  # noqa: S608  constants
-        conditions.values,
-        prepare=False,
-    ).fetchone()
-    assert plan is not None  # noqa: S101  EXPLAIN always answers
-    return int(plan["QUERY PLAN"][0]["Plan"]["Plan Rows"])
+    return int(_plan(connection, f"SELECT FROM {listing.table} {_where(conditions.items)}", conditions)["Plan Rows"])
 
 
-def _run(connection: Connection, sql: str, query: "_Query") -> list[Row]:
+def _plan(connection: Connection, sql: str, conditions: Conditions) -> dict[str, Any]:
+    plan = connection.execute(f"EXPLAIN (FORMAT JSON) {sql}", conditions.values, prepare=False).fetchone()
+    assert plan is not None, "EXPLAIN always answers"
+    root: dict[str, Any] = plan["QUERY PLAN"][0]["Plan"]
+    return root
+
+
+def _find(connection: Connection, query: "_Query") -> list[Row]:
+    """The rows of the page, and one more where there are more."""
+    scarce: list[Condition] | None = None
+    for walked, sought in query.budgets():
+        if not query.pinpointed:
+            rows, _ = _run(connection, query.walk(walked), query)
+            if len(rows) > query.window.size or query.walk_is_exact:
+                return rows
+        scarce = scarce or _scarce(connection, query.listing, query.conditions)
+        rows, matched = _run(connection, query.seek(scarce, sought), query)
+        if matched <= sought:
+            return rows
+    raise AssertionError("budgets grow without end")
+
+
+def _run(connection: Connection, sql: str, query: "_Query") -> tuple[list[Row], int]:
+    """The rows, and how many were collected; 0 where there are no rows: then the page is behind the last match."""
     # Not prepared: each execution is planned with its own values.
-    return connection.execute(sql, query.values, prepare=False).fetchall()
+    rows = connection.execute(sql, query.values, prepare=False).fetchall()
+    return rows, max((row.pop("matched") for row in rows), default=0)
 
 
 def _where(items: list[Condition]) -> str:
@@ -129,18 +207,17 @@ class _Query:
     """The SQL of one page."""
 
     def __init__(self, listing: Listing, conditions: Conditions, order: Order, window: Window) -> None:
-        self._listing = listing
+        self.listing = listing
+        self.conditions = conditions
         self._order = order
-        self._window = window
+        self.window = window
         # What the order's own index can apply, and what must be looked up in the row.
         self._along = [item for item in conditions.items if item.column == order.expression]
         self._across = [item for item in conditions.items if item.column != order.expression]
         self.values = dict(conditions.values)
-        if window.after:
-            self._along.append(self._after(window.after))
+        self._start = [self._after(window.after)] if window.after else []
         self.pinpointed = any(item.pinpoint for item in conditions.items)
         self.walk_is_exact = not self._across and not self.pinpointed
-        self._select = f"{listing.columns}, {order.expression}::text AS order_key"
 
     def _after(self, position: Position) -> Condition:
         self.values["after_key"], self.values["after_id"] = position.key, position.id
@@ -150,20 +227,38 @@ class _Query:
             self._order.expression, f"({self._order.expression}, id) {relation} ({key}, %(after_id)s::uuid)"
         )
 
-    @property
-    def _limit(self) -> str:
-        # One more than the page, to know whether there is a next one.
-        return f"LIMIT {self._window.size + 1} OFFSET {self._window.offset}"
+    def budgets(self) -> Iterator[tuple[int, int]]:
+        """How many rows each walk may look at, and how many matches each seek may collect."""
+        wanted = self.window.offset + self.window.size + 1
+        walked, sought = min(wanted * STRETCH_PER_ROW, LONGEST_FIRST_STRETCH + wanted), COLLECTED
+        while True:
+            yield walked, sought
+            walked = sought * GROWTH
+            sought = walked * GROWTH
 
-    def walk(self) -> str:
-        table, along, order = self._listing.table, _where(self._along), self._order.sql
-        if self.walk_is_exact:
-            return f"SELECT {self._select} FROM {table} {along} ORDER BY {order} {self._limit}"  # noqa: S608  constants
-        stretch = f"SELECT * FROM {table} {along} ORDER BY {order} LIMIT {STRETCH + self._window.offset}"  # noqa: S608  constants
-        across = _where(self._across)
-        return f"SELECT {self._select} FROM ({stretch}) AS stretch {across} ORDER BY {order} {self._limit}"  # noqa: S608  constants
+    def walk(self, budget: int) -> str:
+        """The page among the next so many rows of the order."""
+        stretch = f"""
+            SELECT {self._order.expression} AS key, *
+            FROM {self.listing.table} {_where(self._along + self._start)}
+            ORDER BY {self._order.sql} LIMIT {budget}
+        """
+        return self._page(f"found AS (SELECT key, id FROM ({stretch}) AS stretch {_where(self._across)})", "0")
 
-    def seek(self) -> str:
-        # OFFSET 0 keeps the planner from taking the LIMIT as a reason to walk after all.
-        matches = f"SELECT * FROM {self._listing.table} {_where(self._along + self._across)} OFFSET 0"  # noqa: S608  constants
-        return f"SELECT {self._select} FROM ({matches}) AS matches ORDER BY {self._order.sql} {self._limit}"  # noqa: S608  constants
+    def seek(self, items: list[Condition], budget: int) -> str:
+        """The page among so many matches of the conditions, and one more: `matched` tells whether those were all."""
+        columns = f"{self._order.expression} AS key, id"
+        matches = _matches(self.listing, columns, items + self._start, budget + 1)
+        return self._page(f"found AS MATERIALIZED ({matches})", "(SELECT count(*) FROM found)")
+
+    def _page(self, found: str, matched: str) -> str:
+        """Sort what was found; only the rows of the page are read whole. One row more tells of a next page."""
+        order = replace(self._order, expression="key").sql
+        limit = f"LIMIT {self.window.size + 1} OFFSET {self.window.offset}"
+        return f"""
+            WITH {found},
+                page AS (SELECT key, id, {matched} AS matched FROM found ORDER BY {order} {limit})
+            SELECT {self.listing.columns}, key::text AS order_key, matched
+            FROM page JOIN {self.listing.table} USING (id)
+            ORDER BY {order}
+        """

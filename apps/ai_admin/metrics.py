@@ -1,8 +1,6 @@
 """Metrics in the Prometheus text format, added up over the workers of one server."""
 
-import time
-
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Response, request
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -13,6 +11,7 @@ from prometheus_client import (
     multiprocess,
 )
 
+from ai_admin.http.request_log import elapsed
 from ai_admin.operations import describe
 from ai_admin.services import services
 
@@ -35,15 +34,11 @@ def scrape() -> Response:
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def _start() -> None:
-    g.measured_from = time.perf_counter()
-
-
 def _measure(response: Response) -> Response:
     method = request.method if request.method in _METHODS else "other"
     route = request.url_rule.rule if request.url_rule else "none"
     _REQUESTS.labels(method, route, response.status_code).inc()
-    _SECONDS.labels(method, route).observe(time.perf_counter() - g.measured_from)
+    _SECONDS.labels(method, route).observe(elapsed())
     stats = services().database.stats()
     size, available = stats.get("pool_size", 0), stats.get("pool_available", 0)
     _CONNECTIONS.labels("idle").set(available)
@@ -54,6 +49,5 @@ def _measure(response: Response) -> Response:
 
 def install_metrics(app: Flask) -> None:
     """Measure every request of the application, and add `/metrics`."""
-    app.before_request(_start)
     app.after_request(_measure)
     app.register_blueprint(metrics)

@@ -53,6 +53,11 @@ _HEADER_SCHEMAS: Mapping[str, Schema] = {"If-Match": _ENTITY_TAGS, "If-None-Matc
 
 # Path parameters that are no id.
 _PATH_SCHEMAS: Mapping[str, Schema] = {"asset": {"type": "string", "enum": sorted(ASSETS)}}
+# How a repeated parameter and `name[key]=value` are written (OpenAPI 3.1.0, 4.8.12.3).
+_STYLES: Mapping[str, Mapping[str, Any]] = {
+    "array": {"style": "form", "explode": True},
+    "object": {"style": "deepObject", "explode": True},
+}
 # What an answer without a model is where it has a body; otherwise it has none.
 _BODIES: Mapping[str, tuple[str, ...]] = {
     "metrics.scrape": ("text/plain",),
@@ -62,7 +67,7 @@ _BODIES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class UndescribedRoute(Exception):  # noqa: N818  named like the other domain errors
+class UndescribedRoute(Exception):
     """A route of the application cannot be put into the document."""
 
 
@@ -232,7 +237,7 @@ def _operation(route: _Route, schemas: Mapping[str, Schema]) -> oas.Operation:
         operationId=to_camel(route.view.__name__),
         responses=_responses(route),
     )
-    parameters = [
+    parameters: list[oas.Parameter | oas.Reference] = [
         *(_path_parameter(name) for name in route.arguments),
         *_query_parameters(schemas[operation.query.__name__]),
         *(_header_parameter(header) for header in operation.headers),
@@ -247,17 +252,18 @@ def _operation(route: _Route, schemas: Mapping[str, Schema]) -> oas.Operation:
 # Parameters (OpenAPI 3.1.0, 4.8.12)
 
 
+def _parameter(place: str, name: str, schema: Schema, **more: Any) -> oas.Parameter:
+    given = {"in": place, "name": name, "required": place == "path", "schema": _schema(schema), **more}
+    return oas.Parameter.model_validate(given)
+
+
 def _path_parameter(name: str) -> oas.Parameter:
     """A parameter of the path: an id, as all whose names end in ID are, or one of those named above."""
     if name.endswith("ID"):
-        schema: Schema = {"type": "string", "format": "uuid"}
-        example = _UUID
-    elif name in _PATH_SCHEMAS:
-        schema = _PATH_SCHEMAS[name]
-        example = schema["enum"][0]
-    else:
+        return _parameter("path", name, {"type": "string", "format": "uuid"}, example=_UUID)
+    if name not in _PATH_SCHEMAS:
         raise UndescribedRoute(f"The path parameter {name} has no schema")
-    return oas.Parameter(name=name, param_in="path", required=True, param_schema=_schema(schema), example=example)
+    return _parameter("path", name, _PATH_SCHEMAS[name])
 
 
 def _query_parameters(model: Schema) -> list[oas.Parameter]:
@@ -266,18 +272,12 @@ def _query_parameters(model: Schema) -> list[oas.Parameter]:
 
 def _query_parameter(name: str, member: Schema) -> oas.Parameter:
     schema = _not_null(member)
-    description = schema.pop("description", None)
-    examples = schema.pop("examples", None)
-    parameter = oas.Parameter(name=name, param_in="query", required=False, param_schema=_schema(schema))
-    if description:
-        parameter.description = description
-    if examples:
-        parameter.example = examples[0]
-    if schema.get("type") == "array":
-        parameter.style, parameter.explode = "form", True
-    elif schema.get("type") == "object":
-        parameter.style, parameter.explode = "deepObject", True
-    return parameter
+    more: dict[str, Any] = dict(_STYLES.get(schema.get("type", ""), {}))
+    if "description" in schema:
+        more["description"] = schema.pop("description")
+    if "examples" in schema:
+        more["example"] = schema.pop("examples")[0]
+    return _parameter("query", name, schema, **more)
 
 
 def _not_null(member: Schema) -> Schema:
@@ -292,14 +292,8 @@ def _not_null(member: Schema) -> Schema:
 
 def _header_parameter(header: Header) -> oas.Parameter:
     form = {"pattern": header.pattern} if header.pattern else _HEADER_SCHEMAS.get(header.name, {})
-    return oas.Parameter(
-        name=header.name,
-        param_in="header",
-        required=False,
-        description=header.meaning,
-        param_schema=_schema({"type": "string", **form}),
-        example=header.example,
-    )
+    schema = {"type": "string", **form}
+    return _parameter("header", header.name, schema, description=header.meaning, example=header.example)
 
 
 def _request_body(model: type[BaseModel], schemas: Mapping[str, Schema]) -> oas.RequestBody:

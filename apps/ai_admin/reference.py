@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,9 +20,9 @@ _OURS = Path(__file__).with_name("reference_assets")
 _SWAGGER = "flask_openapi3_swagger"
 _SCRIPT = "text/javascript"
 _STYLE = "text/css"
-# Scripts and connections from this origin alone. Swagger UI writes style attributes, and pictures as data URIs.
+# Everything comes from this origin, nothing stands in the page; Swagger UI's style sheet has pictures as data URIs.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -70,9 +69,7 @@ def docs_page() -> Response:
 
 
 @reference.get("/docs/<asset>")
-@describe(
-    "File of the documentation", answers={200: None, 304: None}, errors=(RouteNotFound,)
-)
+@describe("File of the documentation", answers={200: None, 304: None}, errors=(RouteNotFound,))
 def docs_asset(asset: str) -> Response:
     """A script or style sheet of the page. Nothing is loaded from elsewhere."""
     if asset not in ASSETS:
@@ -86,7 +83,8 @@ def _cached(content: bytes, content_type: str) -> Response:
     response.set_etag(hashlib.sha256(content).hexdigest()[:32])
     response.headers["Cache-Control"] = "no-cache"
     response.headers["X-Content-Type-Options"] = "nosniff"
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 @cache
@@ -98,10 +96,7 @@ def _content(name: str) -> bytes:
 def _page() -> bytes:
     """The page; the errors are written here, so that an address such as `…/docs#DUPLICATE_TAG` always leads there."""
     templates = Environment(loader=FileSystemLoader(_OURS), autoescape=True, undefined=StrictUndefined)
-    errors = [
-        (error.code.value, error.status, HTTPStatus(error.status).phrase, error.title, error.__doc__)
-        for error in sorted(error_classes(), key=lambda error: error.status)
-    ]
+    errors = sorted(error_classes(), key=lambda error: error.status)
     return templates.get_template("page.html").render(version=__version__, errors=errors).encode()
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import celpy
 import jsonschema
 import yaml
+from celpy.adapter import json_to_cel
 
 from tests.conftest import ROOT
 
@@ -73,4 +73,4 @@ def _program(rule: str) -> celpy.Runner:
 
 
 def _holds(rule: str, value: Any) -> bool:
-    return bool(_program(rule).evaluate({"self": celpy.json_to_cel(value)}))
+    return bool(_program(rule).evaluate({"self": json_to_cel(value)}))

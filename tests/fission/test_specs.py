@@ -17,7 +17,9 @@ needs_crds = pytest.mark.skipif(not crds.FOLDER.exists(), reason="Fission's CRDs
 
 def _routes(app: Flask) -> set[tuple[str, str]]:
     return {
-        (rule.rule.replace("<", "{").replace(">", "}"), method) for rule in app.url_map.iter_rules() for method in rule.methods or ()
+        (rule.rule.replace("<", "{").replace(">", "}"), method)
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
     }
 
 

@@ -147,7 +147,7 @@ def test_body_that_is_not_an_object(probe: Probe, body: bytes) -> None:
     probe.refused_body(body)
 
 
-@pytest.mark.parametrize("opening,closing", [(b"[", b"]"), (b'{"a":', b"}")])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
 @pytest.mark.parametrize("around", [b"%s", b'{"tag": "x", "kind": "service", "attributes": {"a": %s}}'])
 def test_body_that_is_nested_ten_thousand_deep(probe: Probe, opening: bytes, closing: bytes, around: bytes) -> None:
     """A small body must not exhaust the stack, whether it is ever closed or not."""
@@ -155,22 +155,21 @@ def test_body_that_is_nested_ten_thousand_deep(probe: Probe, opening: bytes, clo
     probe.refused_body(around % (opening * 10_000))
 
 
-@pytest.mark.parametrize("depth", [100, 180, 190, 195, 196, 197, 198, 199, 200, 201, 202, 250, 255, 300, 1000])
-def test_attributes_at_the_border_of_what_nests(own: Probe, depth: int) -> None:
+def test_attributes_at_the_border_of_what_nests(own: Probe) -> None:
     """What is accepted can be read back, listed and changed: no layer nests less than the one before it."""
-    value = b'{"a":' * depth + b"1" + b"}" * depth
-    response = own.api.post(
-        USERS, content=b'{"tag": "x", "kind": "service", "attributes": %s}' % value, headers=JSON
-    )
-    if response.status_code == 400:
-        assert depth > 100, "an ordinary depth is accepted"
-        return
-    assert response.status_code == 201
-    path = response.headers["Location"]
-    assert own.api.get(path).json()["attributes"] == json.loads(value)
-    assert own.api.get(USERS).json()["total"] == 3
-    assert own.api.put(path, json={"name": "X"}).json()["version"] == 2
-    assert own.api.delete(path).status_code == 204
+    for depth in (100, *range(190, 204), 250, 255, 300, 1000):
+        value = b'{"a":' * depth + b"1" + b"}" * depth
+        body = b'{"tag": "x", "kind": "service", "attributes": %s}' % value
+        response = own.api.post(USERS, content=body, headers=JSON)
+        if response.status_code == 400:
+            assert depth > 100, "an ordinary depth is accepted"
+            continue
+        assert response.status_code == 201
+        path = response.headers["Location"]
+        assert own.api.get(path).json()["attributes"] == json.loads(value)
+        assert own.api.get(USERS).json()["total"] == 3
+        assert own.api.put(path, json={"name": "X"}).json()["version"] == 2
+        assert own.api.delete(path).status_code == 204
 
 
 def test_body_of_ten_megabytes(probe: Probe) -> None:
@@ -185,7 +184,10 @@ def test_body_of_ten_megabytes_without_a_length(probe: Probe) -> None:
     body = io.BytesIO(b" " * TEN_MEGABYTES)
     with unchanged(probe.sql):
         response = probe.app.test_client().post(
-            USERS, input_stream=body, headers=JSON, environ_overrides={"wsgi.input_terminated": True}
+            USERS,
+            input_stream=body,
+            headers=JSON,
+            environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": ""},
         )
     assert (response.status_code, (response.json or {})["errorCode"]) == (413, "PAYLOAD_TOO_LARGE")
     assert body.tell() < TEN_MEGABYTES / 2
@@ -397,7 +399,7 @@ DECOYS = {
 
 
 def test_special_characters_match_literally(own: Probe) -> None:
-    """`%`, `_`, `\\` and quotes are letters like others: no filter takes them for a pattern or for SQL."""
+    r"""`%`, `_`, `\` and quotes are letters like others: no filter takes them for a pattern or for SQL."""
     for kind, names in (("literal", LITERALS), ("decoy", DECOYS)):
         for tag, name in names.items():
             body = {"tag": f"{kind}-{tag}", "kind": "service", "name": name, "attributes": {"a": name, name: "x"}}
@@ -414,7 +416,9 @@ def test_special_characters_match_literally(own: Probe) -> None:
                 assert own.tags(f"{other}={quote(name)}") == []
 
 
-@pytest.mark.parametrize("text", ["%", "_", "\\", "'", '"', "%%", "__", "\\%", "%a", "a%", "_d_", "*", ".*", "''", "$$"])
+@pytest.mark.parametrize(
+    "text", ["%", "_", "\\", "'", '"', "%%", "__", "\\%", "%a", "a%", "_d_", "*", ".*", "''", "$$"]
+)
 def test_patterns_find_nothing(probe: Probe, text: str) -> None:
     """A wildcard alone finds nobody: it never stands for everyone."""
     for name in TEXT_FILTERS[:-1]:
@@ -444,7 +448,7 @@ def test_a_prefix_of_nothing_but_marks_is_not_ignored(probe: Probe, text: str) -
 
 @pytest.mark.parametrize(
     "page",
-    ["0", "-1", "-0", str(10**30), "1" + "0" * 5000, "1.0", "1e1", "", " 1", "1_0", "0x1", "\u0661", "NaN", "one"]
+    ["0", "-1", "-0", str(10**30), "1" + "0" * 5000, "1.0", "1e1", "", " 1", "1_0", "0x1", "\u0661", "NaN", "one"],
 )
 def test_page_that_is_none(probe: Probe, page: str) -> None:
     """kratos #2286: page 0 was the same as page 1. Here pages begin at 1 and end at row 10,000."""
@@ -482,7 +486,7 @@ def test_size_beyond_the_largest(probe: Probe, size: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name,value",
+    ("name", "value"),
     [("sort", "tag"), ("size", "5"), ("page", "1"), ("count", "none"), ("q", "ada"), ("tag[prefix]", "a"),
      ("email[prefix]", "a"), ("name[prefix]", "a"), ("createdAt[gte]", "2026-01-01T00:00:00Z"),
      ("createdAt[gt]", "2026-01-01T00:00:00Z"), ("updatedAt[lte]", "2036-01-01T00:00:00Z"),
@@ -502,8 +506,10 @@ def test_a_repeated_purge_is_refused(probe: Probe) -> None:
 
 def test_unknown_parameters_are_all_named(probe: Probe) -> None:
     """litellm's and open-webui's SCIM ignored a filter they did not know and returned everyone."""
-    unknown = ("Tag", "emails", "filter", "limit", "offset", "name[suffix]", "tag[]", "createdAt", "createdAt[eq]",
-               "tag_prefix", "created_gte", "q[prefix]", "attributes", "attributes[]", "", "\u00e4", "role[gt]")  # fmt: skip
+    unknown = [
+        "Tag", "emails", "filter", "limit", "offset", "name[suffix]", "tag[]", "createdAt", "createdAt[eq]",
+        "tag_prefix", "created_gte", "q[prefix]", "attributes", "attributes[]", "", "\u00e4", "role[gt]",
+    ]  # fmt: skip
     query = "&".join(f"{quote(name, safe='')}=1" for name in unknown)
     assert places(probe.refused("GET", f"{USERS}?{query}")) == {f"query.{name}" for name in unknown}
     for method, url, body in (("POST", USERS, {"tag": "x", "kind": "service"}), ("PUT", probe.ada, {"name": "X"})):
@@ -517,7 +523,7 @@ def test_too_many_of_something(probe: Probe) -> None:
     """Lists of values, members and parameters are bounded before they reach the database."""
     probe.refused("GET", f"{USERS}?{'&'.join(f'tag=t{n}' for n in range(101))}")
     probe.refused("GET", f"{USERS}?{'&'.join(f'attributes[a{n}]=1' for n in range(11))}")
-    probe.refused("GET", f"{USERS}?{'&'.join(f'x{n}=1' for n in range(1000))}")
+    probe.refused("GET", f"{USERS}?{'&'.join(f'x{n}=1' for n in range(1001))}")
     probe.refused("GET", USERS, params={"q": "x" * 201})
     probe.refused("GET", USERS, params={"name": "x" * 255})
     assert probe.tags("&".join(f"tag=t{n}" for n in range(99)) + "&tag=ada") == ["ada"]
@@ -582,7 +588,9 @@ def test_cursor_that_was_changed(probe: Probe, cursor: str) -> None:
         probe.refused("GET", USERS, params={"sort": "tag", "cursor": added})
 
 
-@pytest.mark.parametrize("text", ["x", "\u00e4", "null", "{}", "1", "A" * 100, "A" * 8192, "A" * 8193, "../x", "=", "A==="])
+@pytest.mark.parametrize(
+    "text", ["x", "\u00e4", "null", "{}", "1", "A" * 100, "A" * 8192, "A" * 8193, "../x", "=", "A==="]
+)
 def test_cursor_that_never_was_one(probe: Probe, text: str) -> None:
     """Whatever stands in its place is refused the same way, and tells nothing about the key."""
     probe.refused("GET", USERS, params={"cursor": text})
@@ -629,7 +637,9 @@ def test_if_match_malformed(probe: Probe, header: bytes) -> None:
     probe.refused_octets("DELETE", probe.ada, {"HTTP_IF_MATCH": "\xff"})
 
 
-@pytest.mark.parametrize("header", ['W/"1"', 'W/"1", W/"2"', '"01"', '"1.0"', '""', '"2"', '"' + "9" * 1000 + '"', '"*"'])
+@pytest.mark.parametrize(
+    "header", ['W/"1"', 'W/"1", W/"2"', '"01"', '"1.0"', '""', '"2"', '"' + "9" * 1000 + '"', '"*"']
+)
 def test_if_match_that_does_not_hold(probe: Probe, header: str) -> None:
     """RFC 9110, 13.1.1: If-Match compares strongly, so a weak tag never matches, not even its own version."""
     headers = {"If-Match": header}
@@ -681,7 +691,9 @@ def test_time_of_the_wrong_form(probe: Probe, time: str) -> None:
         assert places(probe.refused("GET", f"{USERS}?{name}={time}")) == {f"query.{name}"}
 
 
-@pytest.mark.parametrize("zone", ["Z", "z", "%2B00:00", "-00:00", "%2B14:00", "-12:00", "%2B15:59", "%2B16:00", "-23:59"])
+@pytest.mark.parametrize(
+    "zone", ["Z", "z", "%2B00:00", "-00:00", "%2B14:00", "-12:00", "%2B15:59", "%2B16:00", "-23:59"]
+)
 @pytest.mark.parametrize("time", ["2001-01-31T12:00:00", "0001-01-01T00:00:00", "9999-12-31T23:59:59.999999"])
 def test_times_at_the_border_of_what_can_be_said(probe: Probe, time: str, zone: str) -> None:
     """What passes for a time here must pass in the database too: its years and zones reach less far."""
@@ -734,7 +746,10 @@ def test_id_of_nobody(probe: Probe) -> None:
 @pytest.mark.parametrize("method", ["PATCH", "TRACE", "FROBNICATE", "PROPFIND", "CONNECT", "QUERY"])
 def test_unknown_method(probe: Probe, method: str) -> None:
     """RFC 9110, 15.5.6: 405 says in Allow what would be taken."""
-    for url, allowed in ((USERS, {"GET", "HEAD", "OPTIONS", "POST"}), (probe.ada, {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})):
+    for url, allowed in (
+        (USERS, {"GET", "HEAD", "OPTIONS", "POST"}),
+        (probe.ada, {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}),
+    ):
         response = probe.refused(method, url, 405, "METHOD_NOT_ALLOWED", json={"name": "X"})
         assert set(response.headers["Allow"].split(", ")) == allowed
 
@@ -760,12 +775,13 @@ def test_unknown_path(probe: Probe, path: str) -> None:
 
 
 @pytest.mark.config(ALLOWED_ORIGINS="https://console.example https://other.example")
-def test_errors_carry_cors_headers_for_chosen_origins_alone(api: httpx.Client) -> None:
+def test_errors_carry_cors_headers_for_chosen_origins_alone(settings: Settings) -> None:
     """Without the headers a browser hides the reason of a failure; with too many of them it shows it to anyone."""
-    requests = (("GET", f"{USERS}?page=0"), ("GET", "/nowhere"), ("PATCH", USERS), ("POST", USERS), ("GET", ABSENT))
+    client = create_app(settings).test_client()
+    requests = (("GET", f"{USERS}?page=0"), ("GET", "/nowhere"), ("PATCH", USERS), ("POST", USERS), ("PUT", ABSENT))
     for method, url in requests:
         for origin, granted in (("https://console.example", True), ("https://evil.example", False), ("", False)):
-            response = api.request(method, url, headers={"Origin": origin})
+            response = client.open(url, method=method, headers={"Origin": origin})
             assert response.status_code >= 400
             assert response.headers.get("Access-Control-Allow-Origin") == (origin if granted else None)
             assert "Origin" in response.headers["Vary"]

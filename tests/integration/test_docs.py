@@ -5,8 +5,9 @@ import shlex
 import subprocess
 from pathlib import Path
 
-import pytest
+from typer.testing import CliRunner
 
+from ai_admin.cli import app
 from ai_admin.config import ConfigSettings, SecretSettings
 from ai_admin.errors import ErrorCode, error_classes
 from tests.conftest import ROOT
@@ -68,12 +69,8 @@ def test_links_lead_somewhere() -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help_with_an_example() -> None:
     """`--help` teaches; a command without it is one that nobody finds."""
-    from typer.testing import CliRunner
-
-    from ai_admin.cli import app
-
     runner = CliRunner()
     for command in (["config", "check"], ["migrate"], ["serve"]):
         result = runner.invoke(app, [*command, "--help"])

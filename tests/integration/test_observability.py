@@ -64,9 +64,7 @@ def test_metrics_count_by_route(server: httpx.Client) -> None:
     assert user.json()["id"] not in text
 
 
-def test_one_json_line_a_request_without_personal_values(
-    api: httpx.Client, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_json_line_a_request_without_personal_values(api: httpx.Client, capsys: pytest.CaptureFixture[str]) -> None:
     """The log can be searched by request id and holds no name, address or search of a person."""
     logs.configure("INFO")
     api.post(USERS, json={"tag": "secretive", "email": "secretive@example.com", "name": "Secretive Person"})
@@ -99,9 +97,7 @@ def test_errors_of_ours_are_logged_without_values(
     assert "Secretive" not in response.text
 
 
-def test_a_forged_request_id_cannot_write_a_log_line(
-    api: httpx.Client, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_forged_request_id_cannot_write_a_log_line(api: httpx.Client, capsys: pytest.CaptureFixture[str]) -> None:
     """Line breaks in what a caller sends stay inside one JSON string."""
     logs.configure("INFO")
     api.get(USERS, params={'q\n{"level":"ERROR"}': "x"})

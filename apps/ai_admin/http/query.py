@@ -13,7 +13,8 @@ from ai_admin.http.validation import details_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_MOST_PARAMETERS = 200
+# More than the models take together; each of their lists has its own bound.
+_MOST_PARAMETERS = 1000
 # `attributes[team]`: the parameter and the key. `tag[prefix]` is a name of its own.
 _MEMBER = re.compile(r"(\w+)\[(.+)\]", re.DOTALL)
 

@@ -25,6 +25,11 @@ def request_id() -> str:
     return str(g.request_id)
 
 
+def elapsed() -> float:
+    """Seconds since the current request began."""
+    return time.perf_counter() - float(g.started)
+
+
 def _start() -> None:
     g.started = time.perf_counter()
 
@@ -42,7 +47,7 @@ def _finish(response: Response) -> Response:
                     "parameters": _parameters(),
                     "status": response.status_code,
                     "bytes": response.content_length,
-                    "durationMs": round((time.perf_counter() - g.started) * 1000, 3),
+                    "durationMs": round(elapsed() * 1000, 3),
                     "client": request.remote_addr,
                 }
             },

@@ -12,7 +12,7 @@ from ai_admin.database import Connection, Row
 from ai_admin.errors import RequestInvalid, UserNotFound, VersionMismatch
 from ai_admin.etags import Precondition
 from ai_admin.filters import Conditions
-from ai_admin.folding import fold, words
+from ai_admin.folding import sort_key, words
 from ai_admin.listing import Listing, Order
 from ai_admin.sql import queries
 from ai_admin.users.schemas import AiUserCreate, AiUserUpdate, Kind, Role, Status, UserFilter
@@ -96,12 +96,12 @@ def conditions(asked: UserFilter) -> Conditions:
     chosen.any_of("tag", _lower(asked.tag), pinpoint=True)
     chosen.any_of(_EMAIL_KEY, _lower(asked.email), pinpoint=True)
     if asked.name:
-        chosen.any_of("name_key", [fold(name) for name in asked.name])
+        chosen.any_of("name_key", [sort_key(name) for name in asked.name])
         chosen.any_of("name", asked.name)
     _facets(chosen, asked)
     chosen.prefix("tag", asked.tag_prefix and _lower_ascii(asked.tag_prefix))
     chosen.prefix(_EMAIL_KEY, asked.email_prefix and _lower_ascii(asked.email_prefix))
-    chosen.prefix("name_key", asked.name_prefix and fold(asked.name_prefix))
+    chosen.prefix("name_key", asked.name_prefix and sort_key(asked.name_prefix))
     for column, operator, value in (
         ("created_at", ">=", asked.created_gte),
         ("created_at", ">", asked.created_gt),
@@ -166,7 +166,7 @@ def _stored(user: dict[str, Any]) -> dict[str, Any]:
     """The columns of a user, with those that are derived."""
     return {
         **user,
-        "name_key": fold(user["name"]),
+        "name_key": sort_key(user["name"]),
         "words": words(user["tag"], user["email"], user["name"]),
         "attributes": Jsonb(user["attributes"]),
     }

@@ -264,8 +264,7 @@ _ATTRIBUTES_FILTER = {
     "propertyNames": {"minLength": 1, "maxLength": 254, "pattern": _SEARCHED},
     "additionalProperties": {"type": "string", "maxLength": 254, "pattern": _SEARCHED},
     "maxProperties": 10,
-    "description": "`attributes[key]=value`: the member equals the value, as a string or as a number, "
-    "boolean or null.",
+    "description": "`attributes[key]=value`: the member equals the value, as a string or as a number, boolean or null.",
     "examples": [{"team": "research"}],
 }
 
@@ -356,9 +355,7 @@ class DeleteQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    purge: Annotated[
-        Literal["true", "false"], Field(description="`true` erases the person for good.")
-    ] = "false"
+    purge: Annotated[Literal["true", "false"], Field(description="`true` erases the person for good.")] = "false"
 
 
 class UserPage(_Model):
@@ -368,9 +365,7 @@ class UserPage(_Model):
     page: Annotated[int, Field(ge=1, description="The page; absent where a cursor was sent.")] = _LEFT_ALONE
     size: Annotated[int, Field(ge=1, le=LARGEST_PAGE)]
     total: Annotated[int, Field(ge=0, description="Users that match; absent with `count=none`.")] = _LEFT_ALONE
-    total_is_estimate: Annotated[
-        bool, Field(description="Whether `total` is an estimate, as it is beyond 10,000.")
-    ] = _LEFT_ALONE
-    next_cursor: Annotated[
-        str | None, Field(description="The cursor of the next page; null on the last one.")
-    ]
+    total_is_estimate: Annotated[bool, Field(description="Whether `total` is an estimate, as it is beyond 10,000.")] = (
+        _LEFT_ALONE
+    )
+    next_cursor: Annotated[str | None, Field(description="The cursor of the next page; null on the last one.")]

@@ -1,0 +1,153 @@
+"""Settings: read from mounted files, checked, and told about without their secrets."""
+
+import base64
+from pathlib import Path
+
+import pytest
+
+from ai_admin.config import (
+    CONFIG_NAME,
+    ROOT_VARIABLE,
+    SECRET_NAME,
+    ConfigError,
+    config_root,
+    load_database_settings,
+    load_settings,
+    read_config,
+    read_secret,
+    readings,
+)
+from tests.conftest import write_mount
+
+KEY = base64.b64encode(b"canary-canary-canary-canary-cana").decode()
+PASSWORD = "canary-password"
+SECRET = {"PG_HOST": "db.example", "PG_PASSWORD": PASSWORD, "CURSOR_KEY": KEY}
+
+
+def refusal(root: Path, secret: dict[str, str], config: dict[str, str]) -> list[str]:
+    """The lines of the error that these settings are."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(write_mount(root, secret, config))
+    assert caught.value.__cause__ is None
+    return str(caught.value).splitlines()
+
+
+def test_good_settings(tmp_path: Path) -> None:
+    """Values come from the files, without the line break that editors add; the rest has its default."""
+    secret = SECRET | {"PG_PORT": "6543\n", "PG_DATABASE": "people\r\n", "PG_USER": "svc", "PG_SSLMODE": "verify-full"}
+    config = {"POOL_SIZE": "3", "LOG_LEVEL": "DEBUG", "ALLOWED_ORIGINS": "https://a.example http://b.example:8080"}
+    settings = load_settings(write_mount(tmp_path, secret, config))
+    assert (settings.secret.pg_host, settings.secret.pg_port) == ("db.example", 6543)
+    assert (settings.secret.pg_database, settings.secret.pg_user) == ("people", "svc")
+    assert settings.secret.pg_password.get_secret_value() == PASSWORD
+    assert settings.secret.cursor_key_bytes() == base64.b64decode(KEY)
+    assert (settings.config.pool_size, settings.config.log_level) == (3, "DEBUG")
+    assert settings.config.lock_timeout_ms == 4000
+    assert settings.root == tmp_path
+
+
+def test_nothing_but_what_is_required(tmp_path: Path) -> None:
+    """Host and sealing key suffice."""
+    settings = load_settings(write_mount(tmp_path, {"PG_HOST": "x", "CURSOR_KEY": KEY}, {}))
+    assert (settings.secret.pg_port, settings.secret.pg_database, settings.config.pool_size) == (5432, "ai_admin", 8)
+
+
+def test_timeouts_nest(tmp_path: Path) -> None:
+    """By default a lock is given up before the statement is, so that the caller hears the true reason."""
+    config = load_settings(write_mount(tmp_path, SECRET, {})).config
+    assert config.lock_timeout_ms < config.statement_timeout_ms
+
+
+def test_missing_settings_are_all_told_with_what_to_do(tmp_path: Path) -> None:
+    """One run of `config check` names everything that is missing, and where it belongs."""
+    assert refusal(tmp_path, {}, {}) == [
+        f"PG_HOST: is missing; add the key. It is read from /secrets/<namespace>/{SECRET_NAME}/PG_HOST.",
+        f"CURSOR_KEY: is missing; add the key. It is read from /secrets/<namespace>/{SECRET_NAME}/CURSOR_KEY.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("PG_HOST", ""), ("PG_PORT", "x"), ("PG_PORT", "0"), ("PG_PORT", "65536"), ("PG_DATABASE", ""), ("PG_USER", ""),
+     ("PG_SSLMODE", "maybe"), ("CURSOR_KEY", ""), ("CURSOR_KEY", "canary!"), ("CURSOR_KEY", "Y2FuYXJ5"),
+     ("CURSOR_KEY", KEY + KEY)],
+)  # fmt: skip
+def test_bad_values_of_the_secret(tmp_path: Path, key: str, value: str) -> None:
+    """The message names the key and its place, and never the value: that may be a secret in the wrong file."""
+    (line,) = refusal(tmp_path, SECRET | {key: value}, {})
+    assert line.startswith(f"{key}: ")
+    assert line.endswith(f"It is read from /secrets/<namespace>/{SECRET_NAME}/{key}.")
+    assert not value or value not in line
+    assert PASSWORD not in line
+    assert KEY not in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("LOG_LEVEL", "loud"), ("LOG_LEVEL", "info"), ("POOL_SIZE", "0"), ("POOL_SIZE", "101"), ("POOL_SIZE", ""),
+     ("POOL_SIZE", "1.5"), ("POOL_TIMEOUT_MS", "99"), ("CONNECT_TIMEOUT_S", "1"), ("STATEMENT_TIMEOUT_MS", "0"),
+     ("STATEMENT_TIMEOUT_MS", "60001"), ("LOCK_TIMEOUT_MS", "-1"), ("MAX_BODY_BYTES", "100"),
+     ("ALLOWED_ORIGINS", "console.example"), ("ALLOWED_ORIGINS", "https://a.example/"),
+     ("ALLOWED_ORIGINS", "* https://a.example/")],
+)  # fmt: skip
+def test_bad_values_of_the_config_map(tmp_path: Path, key: str, value: str) -> None:
+    """No timeout can be switched off, and no origin be one that browsers never send."""
+    (line,) = refusal(tmp_path, SECRET, {key: value})
+    assert line.startswith(f"{key}: ")
+    assert line.endswith(f"It is read from /configs/<namespace>/{CONFIG_NAME}/{key}.")
+
+
+def test_secrets_do_not_show(tmp_path: Path) -> None:
+    """Not in a repr, which a traceback or a debugger prints, nor in what `config check` prints."""
+    settings = load_settings(write_mount(tmp_path, SECRET, {}))
+    shown = "".join(
+        map(str, (settings, [*readings(tmp_path)], settings.secret.model_dump(), settings.secret.model_dump_json()))
+    )
+    for text in (repr(settings), str(settings.secret), repr(settings.secret.cursor_key), shown):
+        assert PASSWORD not in text
+        assert KEY not in text
+        assert "canary" not in text
+
+
+def test_readings_tell_value_source_and_fault(tmp_path: Path) -> None:
+    """`config check` shows each setting once: where it comes from, and what is wrong with it."""
+    secret = {"PG_HOST": "db.example", "PG_PASSWORD": PASSWORD, "PG_PORT": "x"}
+    found = {reading.key: reading for reading in readings(write_mount(tmp_path, secret, {"POOL_SIZE": "5"}))}
+    assert found["PG_HOST"].shown == "db.example"
+    assert found["PG_HOST"].source.endswith(f"secrets/default/{SECRET_NAME}/PG_HOST")
+    assert (found["PG_PASSWORD"].shown, found["PG_PASSWORD"].fault) == ("********", None)
+    assert found["PG_PORT"].fault
+    assert found["CURSOR_KEY"].fault
+    assert "is missing" in found["CURSOR_KEY"].fault
+    assert (found["POOL_SIZE"].shown, found["POOL_SIZE"].fault) == ("5", None)
+    assert (found["LOG_LEVEL"].shown, found["LOG_LEVEL"].source) == ("INFO", "default")
+    assert all(reading.meaning for reading in found.values())
+
+
+def test_files_are_read_anew(tmp_path: Path) -> None:
+    """Kubernetes swaps the files under a running pod: a rotated password serves the next connection."""
+    write_mount(tmp_path, SECRET, {})
+    assert load_database_settings(tmp_path).pg_password.get_secret_value() == PASSWORD
+    write_mount(tmp_path, {"PG_PASSWORD": "rotated"}, {})
+    assert load_database_settings(tmp_path).pg_password.get_secret_value() == "rotated"
+
+
+def test_single_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seed's `get_secret` and `get_config` stand on these: a value, or None where there is none."""
+    write_mount(tmp_path, {"A": "1\n"}, {"B": " 2 \n\n", "A": "config"})
+    assert (read_secret("A", tmp_path), read_config("A", tmp_path)) == ("1", "config")
+    assert (read_config("B", tmp_path), read_secret("B", tmp_path)) == (" 2 ", None)
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    assert (config_root(), read_secret("A")) == (tmp_path, "1")
+    monkeypatch.delenv(ROOT_VARIABLE)
+    assert config_root() == Path("/")
+
+
+def test_the_environment_holds_no_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Environment variables end in crash reports and child processes; no value is taken from there."""
+    monkeypatch.setenv("PG_HOST", "elsewhere")
+    monkeypatch.setenv("POOL_SIZE", "99")
+    monkeypatch.setenv("PG_PASSWORD", "from-environment")
+    settings = load_settings(write_mount(tmp_path, {"PG_HOST": "x", "CURSOR_KEY": KEY}, {}))
+    assert (settings.secret.pg_host, settings.config.pool_size) == ("x", 8)
+    assert settings.secret.pg_password.get_secret_value() == ""
