@@ -59,7 +59,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """One PostgreSQL for the session, with a migrated template database."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"))
+    # What a crash would lose, no test needs; those on crashes start a server of their own.
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("pg"), fsync="off", shared_buffers="256MB")
     server.start()
     try:
         server.ensure_database(TEMPLATE, ROLE)

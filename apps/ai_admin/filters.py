@@ -75,9 +75,10 @@ class Conditions:
         if text is None:
             return
         asked = words(text)
-        if asked:
-            self.add(column, f"{column} @@ {{value}}::tsquery", " & ".join(f"'{word}':*" for word in asked))
-        else:
+        # A condition each, so that a list can tell scarce words from frequent ones.
+        for word in asked:
+            self.add(column, f"{column} @@ {{value}}::tsquery", f"'{word}':*")
+        if not asked:
             self.nothing(column)
 
     def members(self, column: str, members: Iterable[tuple[str, str]]) -> None:

@@ -5,14 +5,12 @@ not depend on a server's locale or ICU version. A change of these rules needs a 
 `users.name_key` and `users.words`.
 """
 
-import re
 import unicodedata
 
 # Letters that Unicode does not decompose, with the base letters that people type for them.
 _BASE_LETTERS = str.maketrans(
     {"đ": "d", "ð": "d", "ħ": "h", "ı": "i", "ł": "l", "ø": "o", "ŧ": "t", "æ": "ae", "œ": "oe", "þ": "th"}
 )
-_WORD = re.compile(r"[^\W_]+")
 # PostgreSQL refuses lexemes of 2 KiB; a word of a tag, email or name is at most 254 letters long.
 _LONGEST_WORD = 200
 _LONGEST_KEY = 200
@@ -36,7 +34,19 @@ def sort_key(text: str) -> str:
     return fold(text)[:_LONGEST_KEY]
 
 
+class _Separators(dict[int, int | str]):
+    """For `str.translate`: letters, marks and digits stay, all else separates words. Filled as letters are met."""
+
+    def __missing__(self, code: int) -> int | str:
+        # Marks too: a vowel of an Indic or Thai word is one, and stands in the word's middle.
+        self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else " "
+        return self[code]
+
+
+_SEPARATORS = _Separators()
+
+
 def words(*texts: str | None) -> list[str]:
     """The distinct folded words of all texts: runs of letters and digits, sorted."""
-    found = {word[:_LONGEST_WORD] for text in texts if text for word in _WORD.findall(fold(text))}
+    found = {word[:_LONGEST_WORD] for text in texts if text for word in fold(text).translate(_SEPARATORS).split()}
     return sorted(found)

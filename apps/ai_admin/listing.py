@@ -230,7 +230,7 @@ class _Query:
     def budgets(self) -> Iterator[tuple[int, int]]:
         """How many rows each walk may look at, and how many matches each seek may collect."""
         wanted = self.window.offset + self.window.size + 1
-        walked, sought = min(wanted * STRETCH_PER_ROW, LONGEST_FIRST_STRETCH + wanted), COLLECTED
+        walked, sought = min(wanted * STRETCH_PER_ROW, LONGEST_FIRST_STRETCH + wanted), max(COLLECTED, wanted)
         while True:
             yield walked, sought
             walked = sought * GROWTH

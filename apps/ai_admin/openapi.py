@@ -38,8 +38,8 @@ _UUID = "01890a5d-ac96-774b-bcce-b302099a8057"
 _ABOUT = f"""\
 The user directory of an AI platform: who may use which models, and proof of it.
 
-Members and parameters are in camelCase, times are RFC 3339 in UTC, ids are UUIDs. A body member or a query
-parameter that is not described here is an error that names it. Every answer carries `{REQUEST_ID}`.
+Members and parameters are in camelCase, times are RFC 3339 in UTC, ids are UUIDs. Operations on users refuse a
+body member or a query parameter that is not described here, and name it. Every answer carries `{REQUEST_ID}`.
 
 Every error is a problem (RFC 9457, `{PROBLEM}`) whose `errorCode` is one of a closed list. Besides
 those each operation names, a path that is not here answers 404 `NOT_FOUND`, and a method that its path does not

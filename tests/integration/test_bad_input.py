@@ -785,3 +785,10 @@ def test_errors_carry_cors_headers_for_chosen_origins_alone(settings: Settings) 
             assert response.status_code >= 400
             assert response.headers.get("Access-Control-Allow-Origin") == (origin if granted else None)
             assert "Origin" in response.headers["Vary"]
+
+
+@pytest.mark.parametrize("name", ["\u200b", "\u200d\u200c", "\ufeff \u2060", "\u00ad"])
+def test_names_of_which_nothing_shows(probe: Probe, name: str) -> None:
+    """A user whose name shows nothing cannot be told from an empty row; joiners inside a name are letters' business."""
+    response = probe.refused("POST", USERS, json={"tag": "unseen", "kind": "service", "name": name})
+    assert places(response) == {"body.name"}

@@ -114,7 +114,7 @@ def test_every_operation_is_described(document: Any) -> None:
 
 
 def test_every_error_code_is_in_the_document(document: Any) -> None:
-    """Each code has an example of its own; the two that belong to no operation stand in the introduction."""
+    """Each code has an example of its own; the one that belongs to no operation stands in the introduction."""
     examples = {
         name: example["value"]
         for response in _responses(document)

@@ -134,8 +134,8 @@ def test_words_are_quoted_beginnings() -> None:
     conditions = Conditions()
     conditions.words("words", "Ada & !Love:* | O'Brien <-> (x)")
     assert read(conditions) == (
-        ["words @@ %(v0)s::tsquery"],
-        {"v0": "'ada':* & 'brien':* & 'love':* & 'o':* & 'x':*"},
+        [f"words @@ %(v{index})s::tsquery" for index in range(5)],
+        {f"v{index}": f"'{word}':*" for index, word in enumerate(["ada", "brien", "love", "o", "x"])},
     )
 
 

@@ -90,3 +90,10 @@ def test_a_sort_key_fits_into_an_index() -> None:
     assert sort_key("Zo\u00eb") == "zoe"
     for letter in ("\ufdfa", "\u3316", "\U00020000"):
         assert 0 < len(sort_key(letter * 200).encode()) < 2704
+
+
+@pytest.mark.parametrize("word", ["चोपरा", "สมชาย", "தமிழ்"])
+def test_vowel_signs_stand_inside_words(word: str) -> None:
+    """Vowels of Indic and Thai scripts are marks: a word that is cut at them is found by its second half."""
+    assert len(words(word)) == 1
+    assert words(f"{word} {word}") == words(word)

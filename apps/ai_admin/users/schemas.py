@@ -34,7 +34,8 @@ _TAG = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 # Something to see, and no control characters: none that break lines, end strings (U+0000) or turn the
 # direction of what follows (U+202A to U+202E, U+2066 to U+2069).
 _UNSEEN = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
-_NAME = rf"^[^{_UNSEEN}]*[^{_UNSEEN}\s][^{_UNSEEN}]*$"
+_INVISIBLE = r"\u00ad\u200b-\u200f\u2060-\u2064\ufeff"
+_NAME = rf"^[^{_UNSEEN}]*[^{_UNSEEN}{_INVISIBLE}\s][^{_UNSEEN}]*$"
 _MODEL = r"^[A-Za-z0-9*@][A-Za-z0-9._:/@+*-]{0,127}$"
 _INTEGERS = range(-(2**63), 2**63)
 _DIGITS = re.compile(r"[+-]?[0-9]{1,40}")

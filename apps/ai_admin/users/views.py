@@ -1,4 +1,4 @@
-"""The routes of users."""
+"""Users: who may use the platform's AI, and which models. Find, create, get, change, delete and erase them."""
 
 from typing import Any
 from uuid import UUID
