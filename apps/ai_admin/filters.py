@@ -28,6 +28,8 @@ class Conditions:
     """Conditions that are joined by AND, and the values they name."""
 
     items: list[Condition] = field(default_factory=list)
+    # What every row that fulfils the others fulfils anyway: of use to a walk, which may begin further along.
+    implied: list[Condition] = field(default_factory=list)
     values: dict[str, object] = field(default_factory=dict)
 
     def add(self, column: str, template: str, value: object, *, pinpoint: bool = False) -> None:
@@ -69,6 +71,16 @@ class Conditions:
         """The column stands in this relation (`>=`, `>`, `<=`, `<`) to the value."""
         if value is not None:
             self.add(column, f"{column} {operator} {{value}}", value)
+
+    def imply(self, column: str, operator: str, value: object | None) -> None:
+        """As `compare`, where the other conditions imply it."""
+        if value is not None:
+            self.implied.append(Condition(column, f"{column} {operator} %({self.bind(value)})s"))
+
+    def close_ranges(self) -> None:
+        """Take up what is implied where it gives an open range its other end: so much less is to be read."""
+        bounded = {item.column for item in self.items}
+        self.items += [condition for condition in self.implied if condition.column in bounded]
 
     def words(self, column: str, text: str | None) -> None:
         """The tsvector has, for each word of the text, a word that begins with it; a text without any finds nothing."""

@@ -212,7 +212,7 @@ class _Query:
         self._order = order
         self.window = window
         # What the order's own index can apply, and what must be looked up in the row.
-        self._along = [item for item in conditions.items if item.column == order.expression]
+        self._along = [item for item in conditions.items + conditions.implied if item.column == order.expression]
         self._across = [item for item in conditions.items if item.column != order.expression]
         self.values = dict(conditions.values)
         self._start = [self._after(window.after)] if window.after else []

@@ -206,9 +206,16 @@ def directory(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
             for path in chance.sample(paths, 30):
                 assert api.delete(path).status_code == 204
             # As an import leaves them: groups that were created and changed at the same moment.
-            times = "UPDATE users SET {0} = to_timestamp(1.8e9 + round(extract(epoch FROM {0}) * {1}) % 13)"
-            sql.execute(times.format("created_at", 1009))
-            sql.execute(times.format("updated_at", 2003))
+            sql.execute(
+                """
+                UPDATE users SET created_at = LEAST(one, other), updated_at = GREATEST(one, other)
+                FROM (SELECT id,
+                          to_timestamp(1.8e9 + round(extract(epoch FROM created_at) * 1009) % 13) AS one,
+                          to_timestamp(1.8e9 + round(extract(epoch FROM updated_at) * 2003) % 13) AS other
+                      FROM users) AS times
+                WHERE times.id = users.id
+                """
+            )
             sql.execute("ANALYZE users")
             yield Directory(api, [api.get(path).json() for path in paths])
 

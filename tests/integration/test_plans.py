@@ -282,7 +282,6 @@ def test_matches_at_the_far_end_of_the_order_cost_no_scan_of_it(directory: Direc
     _assert_bounded(recorder, 2 * UNLUCKY)
 
 
-@pytest.mark.xfail(reason="Two wide ranges that exclude each other: one of them is read to its end")
 def test_ranges_that_exclude_each_other_cost_no_scan(directory: Directory) -> None:
     """Created after a moment and last changed before it: nobody, and each half of that is half the table."""
     with directory.recorded() as recorder:

@@ -113,6 +113,12 @@ def conditions(asked: UserFilter) -> Conditions:
         ("updated_at", "<", asked.updated_lt),
     ):
         chosen.compare(column, operator, value)
+        # A user is created before being updated; the table checks it.
+        if column == "updated_at" and operator.startswith("<"):
+            chosen.imply("created_at", operator, value)
+        if column == "created_at" and operator.startswith(">"):
+            chosen.imply("updated_at", operator, value)
+    chosen.close_ranges()
     chosen.members("attributes", (asked.attributes or {}).items())
     chosen.words("words", asked.q)
     return chosen

@@ -28,6 +28,7 @@ CREATE TABLE users (
     CONSTRAINT users_role_known CHECK (role IN ('owner', 'admin', 'auditor', 'member')),
     CONSTRAINT users_status_known CHECK (status IN ('active', 'suspended', 'deleted')),
     CONSTRAINT users_deleted_at_with_status CHECK ((status = 'deleted') = (deleted_at IS NOT NULL)),
+    CONSTRAINT users_created_before_updated CHECK (created_at <= updated_at),
     CONSTRAINT users_email_of_human CHECK (kind <> 'human' OR email IS NOT NULL)
 );
 COMMENT ON COLUMN users.name_key IS 'the name folded for sorting and prefixes: ai_admin.folding.sort_key';
