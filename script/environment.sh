@@ -1,7 +1,7 @@
 # Sourced by script/server and script/test: makes the Python environment that they run in.
 #
-# `prepare_environment NAME` installs requirements/NAME.txt, once for each content of that file, into
-# .local/python<version>/ and sets $python. Set PYTHON to choose the interpreter.
+# `prepare_environment NAME [PACKAGE]` installs requirements/NAME.txt, once for each content of that file, into
+# .local/python<version>/ and sets $python; PACKAGE is one that has no wheel. Set PYTHON to choose the interpreter.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 
@@ -44,12 +44,12 @@ pip_install() {
   fi
 }
 
-# Installs a lock; shows one line that counts the packages, and all that pip said where it failed.
+# Installs a lock, from wheels but for the package named second; shows one line that counts the packages, and all that pip said where it failed.
 install_lock() {
   log=$environment/install.log
   total=$(grep -c '==' "$1")
   {
-    pip_install --require-hashes --only-binary :all: --disable-pip-version-check --no-color --progress-bar off \
+    pip_install --require-hashes --only-binary :all: --no-binary "$2" --disable-pip-version-check --no-color --progress-bar off \
       --requirement "$1" 2>&1 && echo "install: complete"
   } | tee "$log" | awk -v total="$total" '
     /^Collecting/ { printf "\r\033[K    %d of at most %d  %s", ++n, total, $2 }
@@ -64,7 +64,7 @@ install_lock() {
 prepare_environment() {
   base=$(find_python) || exit 1
   version=$("$base" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-  environment=$root/.local/python$version
+  environment=$root/.local/${prefix:-}python$version
   python=$environment/bin/python
   wanted=$root/requirements/$1.txt
   # A copy of the lock that was installed: the same bytes mean that there is nothing to do.
@@ -75,6 +75,6 @@ prepare_environment() {
     make_environment
   fi
   say "Installing requirements/$1.txt (once; later starts skip this)"
-  install_lock "$wanted"
+  install_lock "$wanted" "${2:-:none:}"
   cp "$wanted" "$installed"
 }

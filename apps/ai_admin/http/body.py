@@ -18,7 +18,9 @@ def read_body(model: type[Model]) -> Model:
 
     Raises `UnsupportedMediaType`, `PayloadTooLarge`, and `RequestInvalid` with a detail for each fault.
     """
-    if request.mimetype != "application/json":
+    # Read here rather than by Werkzeug, whose versions differ over "application/json, text/plain".
+    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
         raise UnsupportedMediaType
     try:
         return model.model_validate_json(_read(services().settings.config.max_body_bytes))
