@@ -1,5 +1,6 @@
 """Many at once, on a real server over real connections: who wins, what is kept, and what a failing database does."""
 
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -478,3 +479,19 @@ def test_a_chunked_body_that_is_small_is_read(server: httpx.Client) -> None:
     body = iter([b'{"tag": "chunked", ', b'"kind": ', b'"service"}'])
     response = server.post(USERS, content=body, headers={"Content-Type": "application/json"})
     assert (response.status_code, response.json()["tag"]) == (201, "chunked")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_body_that_was_cut_short_changes_nothing(server: httpx.Client, method: str) -> None:
+    """What arrived is whole JSON, and yet not what the caller meant to send: the connection broke on the way."""
+    user = server.post(USERS, json={"tag": f"whole-{method.lower()}", "kind": "service"}).json()
+    body = b'{"tag": "cut-short", "kind": "service"}'
+    path = USERS if method == "POST" else f"{USERS}/{user['id']}"
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body) + 5}"
+    with socket.create_connection((server.base_url.host, server.base_url.port or 80), timeout=HANGS) as connection:
+        connection.sendall(head.encode() + b"\r\n\r\n" + body)
+        connection.shutdown(socket.SHUT_WR)
+        # Until the server has ended it.
+        while connection.recv(65_536):
+            pass
+    assert server.get(USERS, params={"tag": "cut-short", "count": "none"}).json()["data"] == []

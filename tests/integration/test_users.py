@@ -227,3 +227,22 @@ def test_preflight(api: httpx.Client) -> None:
         assert response.headers["Access-Control-Allow-Origin"] == "*"
         assert "PUT" in response.headers["Access-Control-Allow-Methods"]
         assert "GET" in response.headers["Allow"]
+
+
+def test_the_order_of_members_is_no_difference(api: httpx.Client) -> None:
+    """A client whose maps have no order sends the same request in other words: a replay, not 422."""
+    headers = {"Idempotency-Key": "k"}
+    first = api.post(USERS, json=ADA | {"attributes": {"a": 1, "b": 2}}, headers=headers)
+    again = api.post(USERS, json={"attributes": {"b": 2, "a": 1}} | ADA, headers=headers)
+    assert (again.status_code, again.content) == (201, first.content)
+
+
+@pytest.mark.parametrize("number", ["1e16", "-0.0", "1e22", "1.10", "5e-324", "1e300", '[1e16, {"x": -0.0}]'])
+def test_numbers_that_jsonb_writes_otherwise_are_no_change(api: httpx.Client, number: str) -> None:
+    """The same PUT again leaves the version, however PostgreSQL writes the number."""
+    path = api.post(USERS, json=ADA).headers["Location"]
+    body = f'{{"attributes": {{"a": {number}}}}}'
+    versions = [
+        api.put(path, content=body, headers={"Content-Type": "application/json"}).json()["version"] for _ in range(3)
+    ]
+    assert versions == [2, 2, 2]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-import orjson
 from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
@@ -154,8 +153,14 @@ def _one(connection: Connection, query: str, values: dict[str, Any]) -> Row:
 
 
 def _same(one: object, other: object) -> bool:
-    # As JSON: Python holds true to equal 1.
-    return orjson.dumps(one, option=orjson.OPT_SORT_KEYS) == orjson.dumps(other, option=orjson.OPT_SORT_KEYS)
+    """Equal as JSON: 1e16 is the number that jsonb gives back as 10000000000000000, and true is no 1."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return one == other
 
 
 def _require(precondition: Precondition, row: Row) -> None:

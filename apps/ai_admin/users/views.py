@@ -21,7 +21,7 @@ from ai_admin.errors import (
     VersionMismatch,
 )
 from ai_admin.etags import entity_tag, if_match, none_match
-from ai_admin.http.answers import JSON, answer, encode
+from ai_admin.http.answers import JSON, answer, canonical, encode
 from ai_admin.http.body import read_body
 from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
@@ -104,7 +104,7 @@ def create_user() -> Response:
             headers = {"Location": f"{users.url_prefix}/{user['id']}", "ETag": entity_tag(user["version"])}
             return user["id"], Answer(201, headers, encode(user))
 
-        given = once(connection, "create user", key, encode(new.model_dump(mode="json")), work)
+        given = once(connection, "create user", key, canonical(new.model_dump(mode="json")), work)
     response = Response(given.body, given.status, dict(given.headers), content_type=JSON)
     if given.replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -211,7 +211,7 @@ def _position(query: UserQuery) -> Position | None:
 def _asked(query: UserQuery) -> bytes:
     """What a cursor belongs to: the filters and the order, not the size of a page."""
     asked = query.model_dump(mode="json", exclude={"size", "page", "cursor", "count"}, exclude_none=True)
-    return b"users" + encode(asked)
+    return b"users" + canonical(asked)
 
 
 def _cursor_key() -> bytes:
