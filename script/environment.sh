@@ -44,7 +44,8 @@ pip_install() {
   fi
 }
 
-# Installs a lock, from wheels but for the package named second; shows one line that counts the packages, and all that pip said where it failed.
+# Installs a lock, from wheels but for the package named second. Shows one line that counts the packages, and all
+# that pip said where it failed.
 install_lock() {
   log=$environment/install.log
   total=$(grep -c '==' "$1")
@@ -71,7 +72,7 @@ prepare_environment() {
   installed=$environment/installed-$1.txt
   cmp -s "$wanted" "$installed" && is_new_enough "$python" && return
   if ! is_new_enough "$python"; then
-    say "Making a Python $version environment in .local/python$version"
+    say "Making a Python $version environment in ${environment#"$root"/}"
     make_environment
   fi
   say "Installing requirements/$1.txt (once; later starts skip this)"

@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.fission.double import Router
 
 ROLE = "ai_admin"
 TEMPLATE = "template_ai_admin"
+BASE_URL = "http://ai-admin.test"
 ROOT = Path(__file__).parent.parent
 _counter = itertools.count()
 
@@ -102,24 +104,26 @@ def sql(settings: Settings, postgres: EmbeddedPostgres) -> Iterator[psycopg.Conn
         yield connection
 
 
+@contextmanager
+def calling(app: Flask, serving: Flask | Router | None = None) -> Iterator[httpx.Client]:
+    """An HTTP client of an application, or of what serves it; closes the application's pool at the end."""
+    transport = httpx.WSGITransport(app=serving or app)
+    with closing(app.extensions["ai_admin"].database), httpx.Client(transport=transport, base_url=BASE_URL) as client:
+        yield client
+
+
 @pytest.fixture
 def api(settings: Settings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
-    """An HTTP client of the API on an empty directory, by the way that `--mount` says.
-
-    `@pytest.mark.application` is for what a Fission function never sees, since the router answers it.
-    """
+    """An HTTP client of the API on an empty directory, by the way that `--mount` says."""
     monkeypatch.setenv(ROOT_VARIABLE, str(settings.root))
     if request.config.getoption("--mount") == "function":
-        if request.node.get_closest_marker("application"):
-            pytest.skip("the router answers this, not the function")
         fission.application.cache_clear()
         serving: Flask | Router = Router(ROOT / "apps")
         app = fission.application()
     else:
         serving = app = create_app(settings)
-    with httpx.Client(transport=httpx.WSGITransport(app=serving), base_url="http://ai-admin.test") as client:
+    with calling(app, serving) as client:
         yield client
-    app.extensions["ai_admin"].database.close()
 
 
 def other_deployment(settings: Settings) -> Settings:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from ai_admin.errors import RequestInvalid
 
-_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_LIST = re.compile(rf"\s*{_TAG}\s*(?:,\s*{_TAG}\s*)*")
-_ONE = re.compile(_TAG)
+ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_LIST = re.compile(rf"\s*{ENTITY_TAG}\s*(?:,\s*{ENTITY_TAG}\s*)*")
+_ONE = re.compile(ENTITY_TAG)
 
 
 def entity_tag(version: int) -> str:

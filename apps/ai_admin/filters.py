@@ -81,6 +81,7 @@ class Conditions:
         """Take up what is implied where it gives an open range its other end: so much less is to be read."""
         bounded = {item.column for item in self.items}
         self.items += [condition for condition in self.implied if condition.column in bounded]
+        self.implied = [condition for condition in self.implied if condition.column not in bounded]
 
     def words(self, column: str, text: str | None) -> None:
         """The tsvector has, for each word of the text, a word that begins with it; a text without any finds nothing."""

@@ -17,7 +17,7 @@ from ai_admin.database import Connection
 from ai_admin.errors import IdempotencyKeyInUse, IdempotencyKeyReused, RequestInvalid
 from ai_admin.sql import queries
 
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+KEY = r"[\x21-\x7e]{1,255}"
 _SQL = queries("idempotency")
 
 
@@ -33,7 +33,7 @@ class Answer:
 
 def read_key(header: str | None) -> str | None:
     """Check the header's form: 1 to 255 visible ASCII characters. Raises `RequestInvalid`."""
-    if header is not None and not _KEY.fullmatch(header):
+    if header is not None and not re.fullmatch(KEY, header):
         raise RequestInvalid.at(
             "header", "Idempotency-Key", message="Must be 1 to 255 visible ASCII characters without spaces"
         )

@@ -21,9 +21,11 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from ai_admin import __version__
-from ai_admin.errors import ApiError, BadRequest, ErrorCode, InternalError, RequestInvalid, RouteNotFound
+from ai_admin.errors import ApiError, BadRequest, Detail, ErrorCode, InternalError, RequestInvalid, RouteNotFound
+from ai_admin.etags import ENTITY_TAG
 from ai_admin.http.answers import JSON
-from ai_admin.http.problems import PROBLEM, problem_type
+from ai_admin.http.problems import PROBLEM, problem_body
+from ai_admin.http.request_log import FORM as REQUEST_ID_FORM
 from ai_admin.http.request_log import HEADER as REQUEST_ID
 from ai_admin.operations import Header, Operation, operation_of
 from ai_admin.reference import ASSETS
@@ -45,10 +47,9 @@ Every error is a problem (RFC 9457, `{PROBLEM}`) whose `errorCode` is one of a c
 those each operation names, a path that is not here answers 404 `NOT_FOUND`, and a method that its path does not
 have answers 405 `METHOD_NOT_ALLOWED` with the header `Allow`."""
 
-_REQUEST_ID_FORM = r"^[A-Za-z0-9._-]{1,64}$"
+_REQUEST_ID_FORM = f"^{REQUEST_ID_FORM}$"
 # `*` or entity tags with commas between them (RFC 9110, 8.8.3 and 13.1). Blanks at the ends are not of the value.
-_ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
-_ENTITY_TAGS: Schema = {"anyOf": [{"const": "*"}, {"pattern": rf"^{_ENTITY_TAG}(?:[ \t]*,[ \t]*{_ENTITY_TAG})*$"}]}
+_ENTITY_TAGS: Schema = {"anyOf": [{"const": "*"}, {"pattern": rf"^{ENTITY_TAG}(?:[ \t]*,[ \t]*{ENTITY_TAG})*$"}]}
 _HEADER_SCHEMAS: Mapping[str, Schema] = {"If-Match": _ENTITY_TAGS, "If-None-Match": _ENTITY_TAGS}
 
 # Path parameters that are no id.
@@ -371,19 +372,9 @@ def _error_response(errors: list[type[ApiError]]) -> oas.Response:
 
 
 def _example(error: type[ApiError]) -> dict[str, object]:
-    """What the error looks like on the wire; see `problems.problem`."""
-    example: dict[str, object] = {
-        "type": problem_type(error),
-        "title": error.title,
-        "status": error.status,
-        "detail": " ".join((error.__doc__ or error.title).split()),
-        "errorCode": error.code.value,
-        "requestId": _UUID,
-    }
-    if error is RequestInvalid:
-        fault = {"type": "extra_forbidden", "loc": ["query", "colour"], "msg": "Extra inputs are not permitted"}
-        example["details"] = [fault]
-    return example
+    """What the error looks like on the wire."""
+    fault: Detail = {"type": "extra_forbidden", "loc": ["query", "colour"], "msg": "Extra inputs are not permitted"}
+    return problem_body(error(details=[fault] if error is RequestInvalid else None), _UUID)
 
 
 def _header_references(names: Iterable[str]) -> dict[str, oas.Header | oas.Reference]:
@@ -403,7 +394,7 @@ def _headers() -> dict[str, oas.Header | oas.Reference]:
     """The headers of answers, for the document's components."""
     return {
         REQUEST_ID: _header("The id of the request, as its log line has it.", _REQUEST_ID_FORM, _UUID),
-        "ETag": _header("What If-Match and If-None-Match compare.", rf"^{_ENTITY_TAG}$", '"3"'),
+        "ETag": _header("What If-Match and If-None-Match compare.", rf"^{ENTITY_TAG}$", '"3"'),
         "Location": _header("The path of what was created.", "^/", f"/ai/admin/users/{_UUID}"),
         "Idempotent-Replayed": _header(
             "Present where the answer is the one that this Idempotency-Key got before.", "^true$", "true", always=False

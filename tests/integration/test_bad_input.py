@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from flask import Flask
 from ai_admin.app import create_app
 from ai_admin.config import Settings
 from ai_admin.embedded import EmbeddedPostgres
-from tests.conftest import assert_problem, other_deployment
+from tests.conftest import assert_problem, calling, other_deployment
 from tests.serving import own_database
 
 USERS = "/ai/admin/users"
@@ -102,10 +102,8 @@ def probe(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) 
     """A directory shared by all tests that leave it as it is."""
     with own_database(postgres, tmp_path_factory.mktemp("bad-input")) as settings:
         app = create_app(settings)
-        transport = httpx.WSGITransport(app=app)
         with (
-            closing(app.extensions["ai_admin"].database),
-            httpx.Client(transport=transport, base_url="http://ai-admin.test") as api,
+            calling(app) as api,
             postgres.connect(settings.secret.pg_database) as sql,
         ):
             yield Probe(api, sql, app, settings, two_users(api))

@@ -5,7 +5,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +18,7 @@ from ai_admin.config import Settings, load_settings
 from ai_admin.database import Database
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.health import health
-from tests.conftest import ROLE, assert_problem, database_secret, write_mount
+from tests.conftest import ROLE, assert_problem, calling, database_secret, write_mount
 from tests.serving import HANGS, USERS, own_database, serving, together
 
 
@@ -313,10 +312,7 @@ def test_all_connections_are_taken(settings: Settings) -> None:
     """Who gets no connection within POOL_TIMEOUT_MS is told so, and the next one does."""
     app = create_app(settings)
     database: Database = app.extensions["ai_admin"].database
-    with (
-        closing(database),
-        httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://ai-admin.test") as api,
-    ):
+    with calling(app) as api:
         with database.connection():
             assert_given_up(lambda: api.get(USERS))
         assert api.get(USERS).status_code == 200
@@ -355,10 +351,7 @@ def test_a_schema_of_another_version(settings: Settings, sql: psycopg.Connection
     """A service that is newer than its database changes nothing in it, and says what it waits for."""
     app = create_app(settings)
     app.register_blueprint(health)
-    with (
-        closing(app.extensions["ai_admin"].database),
-        httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://ai-admin.test") as api,
-    ):
+    with calling(app) as api:
         sql.execute(statement)
         absent = f"{USERS}/01890a5d-ac96-774b-bcce-b302099a8057"
         for response in (

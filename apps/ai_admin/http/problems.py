@@ -29,24 +29,25 @@ _FROM_STATUS: dict[int, type[ApiError]] = {
 }
 
 
-def problem_type(error: type[ApiError]) -> str:
-    """The `type` of a problem: a relative reference to its place in the documentation."""
-    return f"/ai/admin/docs#{error.code.value}"
-
-
-def problem(error: ApiError) -> Response:
-    """The answer that an error is."""
+def problem_body(error: ApiError, request: str) -> dict[str, object]:
+    """The members of an error's answer to the request with this id."""
     body: dict[str, object] = {
-        "type": problem_type(type(error)),
+        # A relative reference to its place in the documentation.
+        "type": f"/ai/admin/docs#{error.code.value}",
         "title": error.title,
         "status": error.status,
         "detail": " ".join(error.detail.split()),
         "errorCode": error.code.value,
-        "requestId": request_id(),
+        "requestId": request,
     }
     if error.details is not None:
         body["details"] = error.details
-    return Response(encode(body), error.status, dict(error.headers), content_type=PROBLEM)
+    return body
+
+
+def problem(error: ApiError) -> Response:
+    """The answer that an error is."""
+    return Response(encode(problem_body(error, request_id())), error.status, dict(error.headers), content_type=PROBLEM)
 
 
 def _api_error(error: ApiError) -> Response:

@@ -12,7 +12,7 @@ from flask import Flask, Response, g, request
 from uuid_utils.compat import uuid7
 
 HEADER = "X-Fission-Request-ID"
-_FORM = re.compile(r"[A-Za-z0-9._-]{1,64}")
+FORM = r"[A-Za-z0-9._-]{1,64}"
 _PARAMETER = re.compile(r"[A-Za-z]{1,32}(\[\w{1,32}\])?")
 _log = logging.getLogger("ai_admin.request")
 
@@ -21,7 +21,7 @@ def request_id() -> str:
     """The current request's id: the caller's or the router's, where it has a harmless form, or a new one."""
     if "request_id" not in g:
         given = request.headers.get(HEADER, "")
-        g.request_id = given if _FORM.fullmatch(given) else str(uuid7())
+        g.request_id = given if re.fullmatch(FORM, given) else str(uuid7())
     return str(g.request_id)
 
 

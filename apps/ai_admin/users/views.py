@@ -25,7 +25,7 @@ from ai_admin.http.answers import JSON, answer, canonical, encode
 from ai_admin.http.body import read_body
 from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
-from ai_admin.idempotency import Answer, once, read_key
+from ai_admin.idempotency import KEY, Answer, once, read_key
 from ai_admin.listing import COUNTED, Window, count, fetch_page
 from ai_admin.operations import Header, NoQuery, describe
 from ai_admin.services import services
@@ -45,7 +45,7 @@ users = Blueprint("users", __name__, url_prefix="/ai/admin/users")
 _BODY_ERRORS = (RequestInvalid, PayloadTooLarge, UnsupportedMediaType)
 _IDEMPOTENCY_KEY = Header(
     "Idempotency-Key",
-    r"^[\x21-\x7e]{1,255}$",
+    f"^{KEY}$",
     "Makes a retry safe for 24 hours: the same key with the same body gets the first answer again.",
     "6f1f7b2e-create-ada",
 )
