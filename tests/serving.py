@@ -29,10 +29,9 @@ _counter = itertools.count()
 _PROGRAM = """
 import os, sys
 from pathlib import Path
-from ai_admin.config import load_settings
 from ai_admin.server import serve
 port, workers, ready = map(int, sys.argv[1:4])
-serve(load_settings(), "127.0.0.1", port, workers, Path(sys.argv[4]), lambda *_: os.write(ready, b"."))
+serve("127.0.0.1", port, workers, Path(sys.argv[4]), lambda *_: os.write(ready, b"."))
 """
 
 

@@ -88,7 +88,7 @@ def serve(
         raise _fail(error) from None
     os.environ[ROOT_VARIABLE] = str(settings.root)
     with tempfile.TemporaryDirectory(prefix="ai-admin-metrics-") as metrics:
-        serve_settings(settings, host, port, workers, Path(metrics), lambda address: _error.print(f"Serving {address}"))
+        serve_settings(host, port, workers, Path(metrics), lambda address: _error.print(f"Serving {address}"))
 
 
 def main() -> None:

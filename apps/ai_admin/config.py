@@ -135,6 +135,9 @@ class ConfigSettings(BaseModel):
     max_body_bytes: int = Field(
         default=1_048_576, ge=65_536, le=67_108_864, description="Largest request body, in bytes."
     )
+    body_timeout_s: int = Field(
+        default=15, ge=1, le=600, description="Longest wait for a request's body, in seconds; on the server alone."
+    )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ SUPERUSER = "postgres"
 _LONGEST_SOCKET_FOLDER = 90
 _START_TIMEOUT_S = 300
 _STOP_TIMEOUT_S = 60
-_INITDB = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums", "--no-sync")
+_INITDB = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums")
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",

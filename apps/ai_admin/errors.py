@@ -20,6 +20,7 @@ class ErrorCode(str, Enum):
     NOT_FOUND = "NOT_FOUND"
     USER_NOT_FOUND = "USER_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
     DUPLICATE_TAG = "DUPLICATE_TAG"
     DUPLICATE_EMAIL = "DUPLICATE_EMAIL"
     IDEMPOTENCY_KEY_IN_USE = "IDEMPOTENCY_KEY_IN_USE"
@@ -92,6 +93,14 @@ class MethodNotAllowed(ApiError):
     code = ErrorCode.METHOD_NOT_ALLOWED
     status = 405
     title = "Method not allowed"
+
+
+class RequestTimeout(ApiError):
+    """The body did not arrive in time."""
+
+    code = ErrorCode.REQUEST_TIMEOUT
+    status = 408
+    title = "The body came too slowly"
 
 
 class DuplicateTag(ApiError):

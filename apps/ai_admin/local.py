@@ -59,7 +59,8 @@ def run(
 ) -> None:
     """Serve AI Admin on this machine, with its own PostgreSQL unless .fission/local-deployment.json names one."""
     # A signal unwinds what has been started so far, at whatever step it comes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: sys.exit(0))
     try:
         with ExitStack() as stack:
             _start(stack, root, data or root / ".local" / "data", host, port, workers, demo_users)
@@ -87,7 +88,7 @@ def _start(stack: ExitStack, root: Path, data: Path, host: str, port: int, worke
         _fill(settings, demo_users)
     port = listener.getsockname()[1]
     listener.close()
-    serve(settings, host, port, workers, data / "metrics", _welcome)
+    serve(host, port, workers, data / "metrics", _welcome)
 
 
 @contextmanager
@@ -136,8 +137,8 @@ def _postgres(data: Path) -> Iterator[EmbeddedPostgres]:
     finally:
         _say("Stopping PostgreSQL")
         # A second Ctrl-C must not leave the database running.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(ending, signal.SIG_IGN)
         postgres.stop()
 
 

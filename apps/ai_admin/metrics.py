@@ -1,5 +1,8 @@
 """Metrics in the Prometheus text format, added up over the workers of one server."""
 
+import os
+from pathlib import Path
+
 from flask import Blueprint, Flask, Response, request
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -47,7 +50,24 @@ def _measure(response: Response) -> Response:
     return response
 
 
-def install_metrics(app: Flask) -> None:
-    """Measure every request of the application, and add `/metrics`."""
+def _forget_dead_workers(folder: Path) -> None:
+    """Drop the gauges of processes that are gone: a worker that replaces one must not count its connections too."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = int(file.stem.rpartition("_")[2])
+        if pid != os.getpid() and not _is_alive(pid):
+            file.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def install_metrics(app: Flask, folder: Path) -> None:
+    """Measure every request of the application, and add `/metrics`; the workers' counts are in this folder."""
+    _forget_dead_workers(folder)
     app.after_request(_measure)
     app.register_blueprint(metrics)

@@ -13,7 +13,8 @@ from pathlib import Path
 from flask import Flask
 
 from ai_admin.app import create_app
-from ai_admin.config import Settings
+from ai_admin.asgi import AsgiApplication
+from ai_admin.config import Settings, load_settings
 
 # Where the workers of one server keep their metrics, for any of them to add up (prometheus_client.multiprocess).
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -22,17 +23,29 @@ _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _DRAIN_S = 15
 
 
-def create_server_app() -> Flask:
-    """The application as each worker of the server loads it."""
+def create_worker() -> AsgiApplication:
+    """What each worker of the server loads."""
+    _end_with_parent()
+    settings = load_settings()
+    return AsgiApplication(
+        create_server_app(settings),
+        # More threads than connections, so that answers which need none do not queue behind those that wait.
+        threads=settings.config.pool_size * 2,
+        max_body_bytes=settings.config.max_body_bytes,
+        body_timeout_s=settings.config.body_timeout_s,
+    )
+
+
+def create_server_app(settings: Settings) -> Flask:
+    """The application with the routes that only a server has."""
     from ai_admin.health import health  # noqa: PLC0415  only servers have these routes
     from ai_admin.metrics import install_metrics  # noqa: PLC0415
     from ai_admin.reference import reference  # noqa: PLC0415
 
-    _end_with_parent()
-    app = create_app()
+    app = create_app(settings)
     app.register_blueprint(health)
     app.register_blueprint(reference)
-    install_metrics(app)
+    install_metrics(app, Path(os.environ[_METRICS_VARIABLE]))
     return app
 
 
@@ -48,10 +61,8 @@ def _end_with_parent() -> None:
         threading.Thread(target=watch, daemon=True, name="watch-parent").start()
 
 
-def serve(
-    settings: Settings, host: str, port: int, workers: int, metrics_folder: Path, ready: Callable[[str], None]
-) -> None:
-    """Serve until SIGINT or SIGTERM; requests under way are finished.
+def serve(host: str, port: int, workers: int, metrics_folder: Path, ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT, SIGTERM or SIGHUP; requests under way are finished.
 
     `ready` is called with the address once the first worker answers. A worker that dies is replaced.
     """
@@ -65,19 +76,20 @@ def serve(
     metrics_folder.mkdir(parents=True)
     os.environ[_METRICS_VARIABLE] = str(metrics_folder)
     server = Granian(
-        "ai_admin.server:create_server_app",
+        "ai_admin.server:create_worker",
         address=host,
         port=port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.ASGINL,
+        websockets=False,
         workers=workers,
         factory=True,
-        # More threads than connections, so that answers which need none do not queue behind those that wait.
-        blocking_threads=settings.config.pool_size * 2,
         respawn_failed_workers=True,
         workers_kill_timeout=_DRAIN_S,
         log_level=LogLevels.error,
     )
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    # Whose terminal has gone wants an end, and not new workers.
+    server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))
     server.on_startup(lambda: threading.Thread(target=_announce, args=(address, ready), daemon=True).start())
     server.serve()
 

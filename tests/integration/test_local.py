@@ -85,9 +85,9 @@ def _postmaster(root: Path) -> Path:
     return root / ".local" / "data" / "postgres" / "postmaster.pid"
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_serves_stops_and_keeps_the_data(start: Start, root: Path, ending: signal.Signals) -> None:
-    """From nothing to a first request; both signals stop server and database; the data is there again."""
+    """From nothing to a first request; each signal stops server and database; the data is there again."""
     server = start("--workers", "2", "--demo", "50")
     address = server.wait_for_address()
     assert httpx.get(f"{address}/readyz").json()["status"] == "ready"

@@ -1,6 +1,9 @@
 """What operators see: probes, metrics, the log."""
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from ai_admin import logs
 from ai_admin.config import Settings
 from ai_admin.embedded import EmbeddedPostgres
 from tests.conftest import assert_problem
-from tests.serving import serving
+from tests.serving import HANGS, serving
 
 USERS = "/ai/admin/users"
 
@@ -62,6 +65,22 @@ def test_metrics_count_by_route(server: httpx.Client) -> None:
     assert "BREW" not in text
     assert "nowhere" not in text
     assert user.json()["id"] not in text
+
+
+def test_a_worker_that_died_is_replaced_and_no_longer_counted(server: httpx.Client, tmp_path: Path) -> None:
+    """Its connections are gone; left in the sum they would hide how many there are."""
+    server.get(USERS)
+    (gauges,) = (tmp_path / "metrics").glob("gauge_livesum_*.db")
+    os.kill(int(gauges.stem.rpartition("_")[2]), signal.SIGKILL)
+    deadline = time.monotonic() + HANGS
+    while time.monotonic() < deadline:
+        try:
+            text = server.get("/metrics").text
+            break
+        except httpx.TransportError:
+            time.sleep(0.05)
+    assert not gauges.exists()
+    assert 'ai_admin_http_requests_total{method="GET",route="/ai/admin/users",status="200"} 1.0' in text
 
 
 def test_one_json_line_a_request_without_personal_values(api: httpx.Client, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,13 +19,11 @@ from schemathesis.engine import Status, events, from_schema
 from schemathesis.schemas import BaseSchema
 
 from ai_admin import __version__, openapi
-from ai_admin.app import create_app
 from ai_admin.config import Settings
 from ai_admin.errors import ErrorCode, error_classes
-from ai_admin.health import health
 from ai_admin.listing import COUNTED
-from ai_admin.metrics import install_metrics
-from ai_admin.reference import ASSETS, reference
+from ai_admin.reference import ASSETS
+from ai_admin.server import create_server_app
 from ai_admin.users.schemas import LARGEST_PAGE
 
 DOCUMENT = "/ai/admin/openapi.json"
@@ -50,10 +48,7 @@ def app(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder = tmp_path / "metrics"
     folder.mkdir()
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
-    app = create_app(settings)
-    app.register_blueprint(health)
-    app.register_blueprint(reference)
-    install_metrics(app)
+    app = create_server_app(settings)
     yield app
     app.extensions["ai_admin"].database.close()
 

@@ -1,6 +1,5 @@
 """Many at once, on a real server over real connections: who wins, what is kept, and what a failing database does."""
 
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -447,44 +446,3 @@ def test_the_database_stops_and_starts_under_load(tmp_path_factory: pytest.TempP
             assert len(set(load.acknowledged)) == len(load.acknowledged)
     finally:
         postgres.stop()
-
-
-# What only a real server shows
-
-
-def test_a_chunked_body_of_ten_megabytes(server: httpx.Client) -> None:
-    """A body without Content-Length ends at the limit too, and the server goes on."""
-
-    def chunks() -> Iterator[bytes]:
-        for _ in range(160):
-            yield b" " * 65_536
-
-    for method, path in (("POST", USERS), ("PUT", f"{USERS}/01890a5d-ac96-774b-bcce-b302099a8057")):
-        response = server.request(method, path, content=chunks(), headers={"Content-Type": "application/json"})
-        assert_problem(response, 413, "PAYLOAD_TOO_LARGE")
-        response = server.request(method, path, content=b" " * 10_485_760, headers={"Content-Type": "application/json"})
-        assert_problem(response, 413, "PAYLOAD_TOO_LARGE")
-    assert server.get("/readyz").status_code == 200
-
-
-def test_a_chunked_body_that_is_small_is_read(server: httpx.Client) -> None:
-    """Chunks are a matter of transport: what they hold counts."""
-    body = iter([b'{"tag": "chunked", ', b'"kind": ', b'"service"}'])
-    response = server.post(USERS, content=body, headers={"Content-Type": "application/json"})
-    assert (response.status_code, response.json()["tag"]) == (201, "chunked")
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_a_body_that_was_cut_short_changes_nothing(server: httpx.Client, method: str) -> None:
-    """What arrived is whole JSON, and yet not what the caller meant to send: the connection broke on the way."""
-    user = server.post(USERS, json={"tag": f"whole-{method.lower()}", "kind": "service"}).json()
-    body = b'{"tag": "cut-short", "kind": "service"}'
-    path = USERS if method == "POST" else f"{USERS}/{user['id']}"
-    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body) + 5}"
-    with socket.create_connection((server.base_url.host, server.base_url.port or 80), timeout=HANGS) as connection:
-        connection.sendall(head.encode() + b"\r\n\r\n" + body)
-        connection.shutdown(socket.SHUT_WR)
-        # Until the server has ended it.
-        while connection.recv(65_536):
-            pass
-    assert server.get(USERS, params={"tag": "cut-short", "count": "none"}).json()["data"] == []

@@ -11,7 +11,7 @@ from ai_admin.http.validation import details_of
 from ai_admin.services import services
 
 Model = TypeVar("Model", bound=BaseModel)
-_CUT_SHORT = "The body ended before its Content-Length."
+CUT_SHORT = "The body was cut short."
 
 
 def read_body(model: type[Model]) -> Model:
@@ -36,10 +36,10 @@ def _read(limit: int) -> bytes:
     try:
         raw = request.stream.read(limit + 1)
     except ClientDisconnected:
-        raise BadRequest(_CUT_SHORT) from None
+        raise BadRequest(CUT_SHORT) from None
     # Werkzeug tells of a caller who left only at the read after the last octets.
     if len(raw) < (request.content_length or 0):
-        raise BadRequest(_CUT_SHORT)
+        raise BadRequest(CUT_SHORT)
     if len(raw) > limit:
         raise PayloadTooLarge(f"The body is larger than the {limit} bytes that this service takes.")
     return raw

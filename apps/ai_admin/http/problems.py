@@ -2,8 +2,9 @@
 
 import logging
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
 from ai_admin.errors import (
     ApiError,
@@ -76,8 +77,16 @@ def _unexpected(error: Exception) -> Response:
     return problem(InternalError())
 
 
+def _refuse_other_case() -> None:
+    """Methods are case-sensitive (RFC 9110, 9.1), and Werkzeug takes `delete` for DELETE."""
+    if request.environ["REQUEST_METHOD"] != request.method:
+        adapter = current_app.create_url_adapter(request)
+        raise WerkzeugMethodNotAllowed(adapter.allowed_methods() if adapter else None)
+
+
 def install(app: Flask) -> None:
     """Answer every error of the application with a problem."""
+    app.before_request(_refuse_other_case)
     app.register_error_handler(ApiError, _api_error)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unexpected)

@@ -15,6 +15,7 @@ from ai_admin.errors import (
     IdempotencyKeyReused,
     PayloadTooLarge,
     RequestInvalid,
+    RequestTimeout,
     SchemaOutdated,
     UnsupportedMediaType,
     UserNotFound,
@@ -42,7 +43,7 @@ from ai_admin.users.schemas import (
 
 users = Blueprint("users", __name__, url_prefix="/ai/admin/users")
 
-_BODY_ERRORS = (RequestInvalid, PayloadTooLarge, UnsupportedMediaType)
+_BODY_ERRORS = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
 _IDEMPOTENCY_KEY = Header(
     "Idempotency-Key",
     f"^{KEY}$",

@@ -1,0 +1,155 @@
+"""The application (WSGI, PEP 3333) under an event loop (ASGI 3): a request takes a thread once its body is here.
+
+A caller who sends slowly, or not at all, so holds a socket and never a thread, and a body that broke off is told
+from one that ended. Probes have threads of their own and answer however many requests wait. asgiref's WsgiToAsgi
+and a2wsgi do a part of this, at a third of the rate (docs/dependencies.md).
+"""
+
+import asyncio
+import io
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from flask import Flask
+
+from ai_admin.errors import ApiError, BadRequest, RequestTimeout
+from ai_admin.http.body import CUT_SHORT
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Head = tuple[int, list[tuple[bytes, bytes]]]
+
+# Methods whose body means something here; that of another is left unread (RFC 9110, 9.3).
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+_PROBE_THREADS = 2
+
+
+class AsgiApplication:
+    """Serves a Flask application to an ASGI server, with `threads` requests at work at once.
+
+    A body is awaited for `body_timeout_s` seconds and kept up to `max_body_bytes` and what its last message adds,
+    by which the application sees that it is too large.
+    """
+
+    def __init__(self, app: Flask, *, threads: int, max_body_bytes: int, body_timeout_s: float) -> None:
+        self._app = app
+        self._threads = ThreadPoolExecutor(threads, "request")
+        self._probe_threads = ThreadPoolExecutor(_PROBE_THREADS, "probe")
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One HTTP request."""
+        environ = _environ(scope)
+        environ["wsgi.input"] = await self._body(environ, receive)
+        threads = self._probe_threads if scope["path"] in _PROBES else self._threads
+        in_thread = asyncio.get_running_loop().run_in_executor
+        (status, headers), body, rest = await in_thread(threads, self._run, environ)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if rest is not None:
+            chunks = iter(rest)
+            try:
+                while chunk := await in_thread(threads, next, chunks, b""):
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            finally:
+                await in_thread(threads, _close, rest)
+        await send({"type": "http.response.body", "body": body})
+
+    async def _body(self, environ: dict[str, Any], receive: Receive) -> io.IOBase:
+        """The body as a file; empty where none is awaited, and where its declared length says that none is taken."""
+        length = int(environ.get("CONTENT_LENGTH", 0))
+        # HTTP/2 needs neither of the two headers by which HTTP/1.1 says that a body follows.
+        follows = length or "HTTP_TRANSFER_ENCODING" in environ or environ["SERVER_PROTOCOL"] == "HTTP/2"
+        if environ["REQUEST_METHOD"] not in _WITH_BODY or not follows or length > self._max_body_bytes:
+            return io.BytesIO()
+        try:
+            return io.BytesIO(await asyncio.wait_for(self._collect(receive), self._body_timeout_s))
+        except asyncio.TimeoutError:
+            return _Unreadable(RequestTimeout())
+        except BadRequest as error:
+            return _Unreadable(error)
+
+    async def _collect(self, receive: Receive) -> bytes:
+        """The body. Raises `BadRequest` where it breaks off."""
+        body = bytearray()
+        while len(body) <= self._max_body_bytes:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise BadRequest(CUT_SHORT)
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        return bytes(body)
+
+    def _run(self, environ: dict[str, Any]) -> tuple[Head, bytes, Iterable[bytes] | None]:
+        """The application's answer: its head, and its body, or else the chunks of one whose length is not known."""
+        heads: list[Head] = []
+
+        def start(status: str, headers: list[tuple[str, str]], _error: object = None) -> Callable[[bytes], object]:
+            encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            heads.append((int(status[:3]), encoded))
+            return io.BytesIO().write
+
+        chunks = self._app(environ, start)
+        (head,) = heads
+        if not any(name == b"content-length" for name, _ in head[1]):
+            return head, b"", chunks
+        try:
+            return head, b"".join(chunks), None
+        finally:
+            _close(chunks)
+
+
+class _Unreadable(io.RawIOBase):
+    """The body of a request that did not arrive whole: reading it raises why."""
+
+    def __init__(self, error: ApiError) -> None:
+        self._error = error
+
+    def read(self, _size: int = -1, /) -> bytes:
+        raise self._error
+
+
+def _close(chunks: Iterable[bytes]) -> None:
+    """PEP 3333: the server calls `close` of an answer's body, where it has one."""
+    if close := getattr(chunks, "close", None):
+        close()
+
+
+def _environ(scope: Message) -> dict[str, Any]:
+    """The CGI variables of a request (PEP 3333; RFC 3875, 4.1), without the body."""
+    host, port = scope["server"]
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(scope["raw_path"]).decode("latin-1"),
+        "QUERY_STRING": scope["query_string"].decode("latin-1"),
+        "SERVER_NAME": host,
+        "SERVER_PORT": str(port),
+        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "REMOTE_ADDR": scope["client"][0],
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope["scheme"],
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for raw_name, raw_value in scope["headers"]:
+        # X_Y would become the same variable as X-Y, and so pass for a header that a proxy has checked.
+        if b"_" in raw_name:
+            continue
+        name = raw_name.decode("latin-1").upper().replace("-", "_")
+        if name not in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+            name = f"HTTP_{name}"
+        value = raw_value.decode("latin-1")
+        # Lines of one name are one list (RFC 9110, 5.3); cookies alone are joined otherwise (RFC 9113, 8.2.3).
+        separator = "; " if name == "HTTP_COOKIE" else ", "
+        environ[name] = f"{environ[name]}{separator}{value}" if name in environ else value
+    return environ
