@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import psycopg
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
 from ai_admin import fission, migrate
+from ai_admin.access.tokens import digest, make_key
 from ai_admin.app import create_app
 from ai_admin.config import CONFIG_NAME, ROOT_VARIABLE, SECRET_NAME, Settings, load_settings
 from ai_admin.database import Database
@@ -25,6 +28,9 @@ ROLE = "ai_admin"
 TEMPLATE = "template_ai_admin"
 BASE_URL = "http://ai-admin.test"
 ROOT = Path(__file__).parent.parent
+OWNER_ID = UUID("00000000-0000-7000-8000-000000000001")
+OWNER_KEY = make_key()
+AS_OWNER = {"Authorization": f"Bearer {OWNER_KEY}"}
 _counter = itertools.count()
 
 
@@ -68,9 +74,29 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
         server.ensure_database(TEMPLATE, ROLE)
         root = write_mount(tmp_path_factory.mktemp("template"), database_secret(server, TEMPLATE), {})
         migrate.upgrade(load_settings(root).secret)
+        with server.connect(TEMPLATE) as connection:
+            add_owner(connection)
         yield server
     finally:
         server.stop()
+
+
+def add_owner(connection: psycopg.Connection) -> None:
+    """The owner whose key all tests use unless they say otherwise."""
+    connection.execute(
+        """
+        INSERT INTO users (id, tag, name, name_key, kind, role, status, models, attributes, words)
+        VALUES (%s, 'zz-owner', 'zz-owner', 'zz-owner', 'service', 'owner', 'active', '{}', '{}', '')
+        """,
+        [OWNER_ID],
+    )
+    connection.execute(
+        """
+        INSERT INTO api_keys (id, user_id, digest, name, last_four, last_used_at)
+        VALUES (%s, %s, %s, 'tests', %s, '9999-01-01')
+        """,
+        [OWNER_ID, OWNER_ID, digest(OWNER_KEY), OWNER_KEY[-4:]],
+    )
 
 
 @pytest.fixture
@@ -104,11 +130,22 @@ def sql(settings: Settings, postgres: EmbeddedPostgres) -> Iterator[psycopg.Conn
         yield connection
 
 
+def _client(transport: httpx.BaseTransport) -> httpx.Client:
+    return httpx.Client(transport=transport, base_url=BASE_URL, headers=AS_OWNER)
+
+
+def flask_client(app: Flask) -> FlaskClient:
+    """Flask's own client, which can send what no HTTP client would."""
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = AS_OWNER["Authorization"]
+    return client
+
+
 @contextmanager
 def calling(app: Flask, serving: Flask | Router | None = None) -> Iterator[httpx.Client]:
     """An HTTP client of an application, or of what serves it; closes the application's pool at the end."""
     transport = httpx.WSGITransport(app=serving or app)
-    with closing(app.extensions["ai_admin"].database), httpx.Client(transport=transport, base_url=BASE_URL) as client:
+    with closing(app.extensions["ai_admin"].database), _client(transport) as client:
         yield client
 
 

@@ -17,7 +17,7 @@ import httpx
 
 from ai_admin.config import ROOT_VARIABLE, Settings, load_settings
 from ai_admin.embedded import EmbeddedPostgres
-from tests.conftest import ROLE, ROOT, TEMPLATE, database_secret, write_mount
+from tests.conftest import AS_OWNER, ROLE, ROOT, TEMPLATE, database_secret, write_mount
 
 Result = TypeVar("Result")
 USERS = "/ai/admin/users"
@@ -73,7 +73,9 @@ def serving(settings: Settings, folder: Path, workers: int = 2) -> Iterator[http
         if not readable or not os.read(ready, 1):
             raise RuntimeError(f"The server did not start:\n{log.read_text()}")
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=HANGS, limits=limits, trust_env=False) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers=AS_OWNER, timeout=HANGS, limits=limits, trust_env=False
+        ) as client:
             yield client
     finally:
         os.close(ready)

@@ -1,24 +1,47 @@
-"""The application: a standard Flask application, the same in a Fission function and under a WSGI server."""
+"""The application: a standard Flask application, the same in a Fission function and under a server."""
 
-from flask import Flask
+from collections.abc import Iterable
+
+from flask import Blueprint, Flask
 
 from ai_admin import logs
+from ai_admin.access import guard
+from ai_admin.access.principals import Principals
+from ai_admin.access.rates import Rates
+from ai_admin.audit.views import audit
 from ai_admin.config import Settings, load_settings
 from ai_admin.database import Database
 from ai_admin.http import cors, problems, request_log
+from ai_admin.keys.views import keys, own
 from ai_admin.services import Services
 from ai_admin.users.views import users
 
+# Refusals a second that one process writes into the audit log; all of them are in the metrics.
+_RECORDED_REFUSALS = 20
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """The API. Connects to nothing until a request needs it. Raises `ConfigError` for settings that are wrong."""
+
+def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ()) -> Flask:
+    """The API, and the routes that only a server has. Connects to nothing until a request needs it.
+
+    Raises `ConfigError` for settings that are wrong, and `RouteWithoutEntry`.
+    """
     settings = settings or load_settings()
-    logs.configure(settings.config.log_level)
+    config = settings.config
+    logs.configure(config.log_level)
     app = Flask("ai_admin", static_folder=None)
-    Services(settings, Database(settings)).attach(app)
+    database = Database(settings)
+    Services(
+        settings,
+        database,
+        Principals(database, config.credential_cache_s),
+        Rates(config.rate_per_second),
+        Rates(_RECORDED_REFUSALS),
+    ).attach(app)
     # The last to be installed sees an answer first: CORS and the log line come after every other change.
     request_log.install(app)
     cors.install(app)
     problems.install(app)
-    app.register_blueprint(users)
+    for blueprint in (users, keys, own, audit, *more):
+        app.register_blueprint(blueprint)
+    guard.install(app)
     return app

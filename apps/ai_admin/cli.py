@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_settings, readings
+from ai_admin.errors import ApiError
 from ai_admin.server import serve as serve_settings
 
 app = typer.Typer(
@@ -69,6 +70,23 @@ def migrate(root: Root = None) -> None:
     except (ConfigError, psycopg.Error, SQLAlchemyError) as error:
         raise _fail(error) from None
     Console().print(f"schema {before or 'empty'} -> {after}" if before != after else f"schema {after}, up to date")
+
+
+@app.command()
+def make_owner(
+    tag: Annotated[str, typer.Argument(help="Tag of the new owner.")] = "owner",
+    root: Root = None,
+) -> None:
+    """Make an owner with an API key in the database of the settings, and print the key: this once, and nothing else.
+
+    Example: ai-admin make-owner first-owner > owner.key
+    """
+    from ai_admin.access.bootstrap import make_owner as make  # noqa: PLC0415  as above
+
+    try:
+        typer.echo(make(load_settings(root), tag))
+    except (ConfigError, ApiError, ValueError) as error:
+        raise _fail(error) from None
 
 
 @app.command()

@@ -135,6 +135,19 @@ class ConfigSettings(BaseModel):
     max_body_bytes: int = Field(
         default=1_048_576, ge=65_536, le=67_108_864, description="Largest request body, in bytes."
     )
+    credential_cache_s: int = Field(
+        default=3,
+        ge=0,
+        le=5,
+        description="How long a process goes by what it has read of a credential, in seconds: after that time a "
+        "revoked key and a suspended user are out.",
+    )
+    rate_per_second: int = Field(
+        default=2000,
+        ge=1,
+        le=1_000_000,
+        description="Requests a second that a process takes from one caller; twice that at once after a pause.",
+    )
     body_timeout_s: int = Field(
         default=15, ge=1, le=600, description="Longest wait for a request's body, in seconds; on the server alone."
     )

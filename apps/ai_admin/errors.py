@@ -17,17 +17,23 @@ class ErrorCode(str, Enum):
     # `docs/api.md` holds the same list; a test compares them.
 
     VALIDATION_ERROR = "VALIDATION_ERROR"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    FORBIDDEN = "FORBIDDEN"
     NOT_FOUND = "NOT_FOUND"
     USER_NOT_FOUND = "USER_NOT_FOUND"
+    KEY_NOT_FOUND = "KEY_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
     DUPLICATE_TAG = "DUPLICATE_TAG"
     DUPLICATE_EMAIL = "DUPLICATE_EMAIL"
+    LAST_OWNER = "LAST_OWNER"
+    TOO_MANY_KEYS = "TOO_MANY_KEYS"
     IDEMPOTENCY_KEY_IN_USE = "IDEMPOTENCY_KEY_IN_USE"
     VERSION_MISMATCH = "VERSION_MISMATCH"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    RATE_LIMITED = "RATE_LIMITED"
     BAD_REQUEST = "BAD_REQUEST"
     INTERNAL_ERROR = "INTERNAL_ERROR"
     DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
@@ -71,6 +77,28 @@ class RequestInvalid(ApiError):
         return cls(details=[{"type": kind, "loc": loc, "msg": message}])
 
 
+class Unauthenticated(ApiError):
+    """A valid credential is needed: an API key, or a token of the organisation, as Authorization: Bearer."""
+
+    code = ErrorCode.UNAUTHENTICATED
+    status = 401
+    title = "Not signed in"
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="ai-admin"'}
+
+    def __init__(self, reason: str = "") -> None:
+        """`reason` is for the audit log and not for the caller, whom it would tell what exists."""
+        self.reason = reason
+        super().__init__()
+
+
+class Forbidden(ApiError):
+    """The credential is valid and does not allow this."""
+
+    code = ErrorCode.FORBIDDEN
+    status = 403
+    title = "Not allowed"
+
+
 class RouteNotFound(ApiError):
     """There is nothing at this path."""
 
@@ -85,6 +113,14 @@ class UserNotFound(ApiError):
     code = ErrorCode.USER_NOT_FOUND
     status = 404
     title = "No such user"
+
+
+class KeyNotFound(ApiError):
+    """The user has no key with this id; it may have been revoked."""
+
+    code = ErrorCode.KEY_NOT_FOUND
+    status = 404
+    title = "No such key"
 
 
 class MethodNotAllowed(ApiError):
@@ -117,6 +153,22 @@ class DuplicateEmail(ApiError):
     code = ErrorCode.DUPLICATE_EMAIL
     status = 409
     title = "The email address is taken"
+
+
+class LastOwner(ApiError):
+    """This is the last active owner: make another one first."""
+
+    code = ErrorCode.LAST_OWNER
+    status = 409
+    title = "The last owner stays"
+
+
+class TooManyKeys(ApiError):
+    """A user has at most 100 keys: revoke one first."""
+
+    code = ErrorCode.TOO_MANY_KEYS
+    status = 409
+    title = "Too many keys"
 
 
 class IdempotencyKeyInUse(ApiError):
@@ -158,6 +210,15 @@ class IdempotencyKeyReused(ApiError):
     code = ErrorCode.IDEMPOTENCY_KEY_REUSED
     status = 422
     title = "The idempotency key was used for something else"
+
+
+class RateLimited(ApiError):
+    """Too many requests of this caller at once; wait, and send it again."""
+
+    code = ErrorCode.RATE_LIMITED
+    status = 429
+    title = "Too many requests"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
 class BadRequest(ApiError):

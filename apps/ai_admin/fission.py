@@ -9,6 +9,7 @@ can lead to another route than the function's.
 
 import re
 from functools import cache
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
@@ -23,17 +24,28 @@ def application() -> Flask:
     return create_app()
 
 
-def answer(app: Flask, route: str) -> Response:
+def answer(app: Flask, *routes: str) -> Response:
     """The application's answer to the request that Fission's environment handles now.
 
-    `route` is one of the application's rules, such as `/ai/admin/users/<UserID>`.
+    `routes` are the application's rules that the function serves, such as `/ai/admin/users/<UserID>`.
     """
     environ = dict(request.environ)
+    route = _asked(routes, environ)
     # PEP 3333: the decoded path, its octets as Latin-1, which is how the header's value arrived.
     environ["PATH_INFO"] = _PARAMETER.sub(lambda name: _parameter(environ, name[1]), route)
     environ["SCRIPT_NAME"] = ""
     with app.request_context(environ):
         return app.full_dispatch_request()
+
+
+def _asked(routes: tuple[str, ...], environ: dict[str, object]) -> str:
+    """Which of the function's routes is asked for: by the whole address, or by the parameters in a direct call."""
+    path = urlsplit(str(environ.get("HTTP_X_FISSION_FULL_URL", ""))).path
+    for route in routes:
+        if re.fullmatch(_PARAMETER.sub("[^/]+", route), path):
+            return route
+    complete = [route for route in routes if all(_parameter(environ, name) for name in _PARAMETER.findall(route))]
+    return max(complete, key=len, default=routes[0])
 
 
 def _parameter(environ: dict[str, object], name: str) -> str:

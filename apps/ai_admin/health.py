@@ -26,14 +26,14 @@ class Readiness(BaseModel):
 
 
 @health.get("/healthz")
-@describe("Liveness", answers={200: Health})
+@describe("Liveness", "public", answers={200: Health})
 def healthz() -> Response:
     """Looks at nothing but the process itself: a database that is away is no reason to restart it."""
     return answer({"status": "ok"})
 
 
 @health.get("/readyz")
-@describe("Readiness", answers={200: Readiness}, errors=(DatabaseUnavailable, SchemaOutdated))
+@describe("Readiness", "public", answers={200: Readiness}, errors=(DatabaseUnavailable, SchemaOutdated))
 def readyz() -> Response:
     """503 while the database is away, or its schema is not the one this version needs."""
     with services().database.connection() as connection:

@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -63,7 +64,9 @@ def run(
         signal.signal(ending, lambda *_: sys.exit(0))
     try:
         with ExitStack() as stack:
-            _start(stack, root, data or root / ".local" / "data", host, port, workers, demo_users)
+            kept = root / ".local"
+            owner_key = (data or kept) / "owner.key"
+            _start(stack, root, data or kept / "data", owner_key, host, port, workers, demo_users)
     except KeyboardInterrupt:
         _say("Stopped")
         raise typer.Exit(130) from None
@@ -75,7 +78,9 @@ def run(
         raise typer.Exit(1) from None
 
 
-def _start(stack: ExitStack, root: Path, data: Path, host: str, port: int, workers: int, demo_users: int) -> None:
+def _start(
+    stack: ExitStack, root: Path, data: Path, owner_key: Path, host: str, port: int, workers: int, demo_users: int
+) -> None:
     stack.enter_context(_only_one(data))
     listener = stack.enter_context(_free_address(host, port))
     profile = read_profile(root / LOCAL)
@@ -84,11 +89,12 @@ def _start(stack: ExitStack, root: Path, data: Path, host: str, port: int, worke
     if postgres:
         postgres.ensure_database(settings.secret.pg_database, settings.secret.pg_user)
     _migrate(settings.secret)
+    _make_owner(settings, owner_key)
     if demo_users:
         _fill(settings, demo_users)
     port = listener.getsockname()[1]
     listener.close()
-    serve(host, port, workers, data / "metrics", _welcome)
+    serve(host, port, workers, data / "metrics", partial(_welcome, owner_key))
 
 
 @contextmanager
@@ -178,18 +184,34 @@ def _migrate(settings: DatabaseSettings) -> None:
     _say(f"Migrated the database from {before or 'nothing'} to {after}")
 
 
+def _make_owner(settings: Settings, path: Path) -> None:
+    """Give an empty directory its first owner, whose key is in this file and nowhere else."""
+    from ai_admin.access.bootstrap import make_owner  # noqa: PLC0415  not before there is a schema
+
+    key = make_owner(settings, "owner", only_first=True)
+    if key:
+        _write_private(path, key + "\n")
+        _say(f"Made the first owner; the key is in {_short(path)}")
+
+
+def _short(path: Path) -> Path:
+    """The path as it is typed here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _fill(settings: Settings, users: int) -> None:
     from ai_admin import demo  # noqa: PLC0415  Faker is slow to import too
 
     demo.fill(settings, users, _console)
 
 
-def _welcome(address: str) -> None:
+def _welcome(owner_key: Path, address: str) -> None:
     _console.print(
         f"""
 [bold green]AI Admin is ready[/] at [bold]{address}[/]
   documentation  {address}/ai/admin/docs
-  first request  curl -s {address}/ai/admin/users -H 'Content-Type: application/json' \\
+  first request  curl -s {address}/ai/admin/users -H "Authorization: Bearer $(cat {_short(owner_key)})" \\
+                   -H 'Content-Type: application/json' \\
                    -d '{{"tag": "ada", "email": "ada@example.com", "name": "Ada Lovelace"}}'
 Ctrl-C stops it.
 """,

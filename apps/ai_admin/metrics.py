@@ -29,7 +29,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
 @metrics.get("/metrics")
-@describe("Metrics", answers={200: None})
+@describe("Metrics", "public", answers={200: None})
 def scrape() -> Response:
     """Counters and histograms by route, never by user or path."""
     registry = CollectorRegistry()
@@ -67,7 +67,6 @@ def _is_alive(pid: int) -> bool:
 
 
 def install_metrics(app: Flask, folder: Path) -> None:
-    """Measure every request of the application, and add `/metrics`; the workers' counts are in this folder."""
+    """Measure every request of the application; the workers' counts are in this folder."""
     _forget_dead_workers(folder)
     app.after_request(_measure)
-    app.register_blueprint(metrics)

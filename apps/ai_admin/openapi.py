@@ -21,6 +21,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from ai_admin import __version__
+from ai_admin.access.guard import ERRORS as GUARD_ERRORS
+from ai_admin.access.scopes import Scope
 from ai_admin.errors import ApiError, BadRequest, Detail, ErrorCode, InternalError, RequestInvalid, RouteNotFound
 from ai_admin.etags import ENTITY_TAG
 from ai_admin.http.answers import JSON
@@ -47,6 +49,7 @@ Every error is a problem (RFC 9457, `{PROBLEM}`) whose `errorCode` is one of a c
 those each operation names, a path that is not here answers 404 `NOT_FOUND`, and a method that its path does not
 have answers 405 `METHOD_NOT_ALLOWED` with the header `Allow`."""
 
+_BEARER = "bearer"
 _REQUEST_ID_FORM = f"^{REQUEST_ID_FORM}$"
 # `*` or entity tags with commas between them (RFC 9110, 8.8.3 and 13.1). Blanks at the ends are not of the value.
 _ENTITY_TAGS: Schema = {"anyOf": [{"const": "*"}, {"pattern": rf"^{ENTITY_TAG}(?:[ \t]*,[ \t]*{ENTITY_TAG})*$"}]}
@@ -152,7 +155,7 @@ def build(app: Flask) -> dict[str, Any]:
         servers=[oas.Server(url="/")],
         tags=_tags(routes),
         paths=_paths(routes, schemas),
-        components=oas.Components(schemas=components, headers=_headers()),
+        components=oas.Components(schemas=components, headers=_headers(), securitySchemes={_BEARER: _bearer()}),
     )
     # Unset members stay out. The warnings would be of schemas that stand in the document as they are.
     built: dict[str, Any] = whole.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
@@ -245,6 +248,10 @@ def _operation(route: _Route, schemas: Mapping[str, Schema]) -> oas.Operation:
     ]
     if parameters:
         described.parameters = parameters
+    entry = operation.entry
+    if entry != "public":
+        # With another type than OAuth2 the list names what the caller must be allowed (OpenAPI 3.1.0, 4.8.30).
+        described.security = [{_BEARER: [entry.value] if isinstance(entry, Scope) else []}]
     if operation.body is not None:
         described.requestBody = _request_body(operation.body, schemas)
     return described
@@ -351,6 +358,8 @@ def _answer_headers(
 def _errors(route: _Route) -> list[type[ApiError]]:
     """The errors of an operation by status: its own, what its path can give and what each can give."""
     general = [BadRequest, InternalError, *([RouteNotFound] if route.arguments else [])]
+    if route.operation.entry != "public":
+        general += GUARD_ERRORS
     errors = dict.fromkeys([*route.operation.errors, *general])
     return sorted(errors, key=lambda error: error.status)
 
@@ -374,7 +383,7 @@ def _error_response(errors: list[type[ApiError]]) -> oas.Response:
 def _example(error: type[ApiError]) -> dict[str, object]:
     """What the error looks like on the wire."""
     fault: Detail = {"type": "extra_forbidden", "loc": ["query", "colour"], "msg": "Extra inputs are not permitted"}
-    return problem_body(error(details=[fault] if error is RequestInvalid else None), _UUID)
+    return problem_body(error(details=[fault]) if error is RequestInvalid else error(), _UUID)
 
 
 def _header_references(names: Iterable[str]) -> dict[str, oas.Header | oas.Reference]:
@@ -390,6 +399,10 @@ def _header(meaning: str, pattern: str, example: str, *, always: bool = True) ->
     )
 
 
+def _bearer() -> oas.SecurityScheme:
+    return oas.SecurityScheme(type="http", scheme="bearer", description="An API key of a user, `aia_…`.")
+
+
 def _headers() -> dict[str, oas.Header | oas.Reference]:
     """The headers of answers, for the document's components."""
     return {
@@ -399,5 +412,6 @@ def _headers() -> dict[str, oas.Header | oas.Reference]:
         "Idempotent-Replayed": _header(
             "Present where the answer is the one that this Idempotency-Key got before.", "^true$", "true", always=False
         ),
+        "WWW-Authenticate": _header("How to sign in (RFC 6750, 3).", "^Bearer ", 'Bearer realm="ai-admin"'),
         "Retry-After": _header("Seconds to wait before the request is sent again.", "^[0-9]+$", "2", always=False),
     }

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 from flask import Flask
 from pydantic import BaseModel, ConfigDict
 
+from ai_admin.access.scopes import Entry
 from ai_admin.errors import ApiError
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -31,9 +32,10 @@ class Header:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation: its name, its answers by status (None: no body), what it reads and which errors it gives."""
+    """One operation: its name, who may call it, its answers by status (None: no body), what it reads, its errors."""
 
     summary: str
+    entry: Entry
     answers: Mapping[int, type[BaseModel] | None]
     errors: tuple[type[ApiError], ...]
     query: type[BaseModel]
@@ -43,6 +45,7 @@ class Operation:
 
 def describe(
     summary: str,
+    entry: Entry,
     *,
     answers: Mapping[int, type[BaseModel] | None],
     errors: tuple[type[ApiError], ...] = (),
@@ -53,7 +56,7 @@ def describe(
     """Attach an operation's description to its view; the view's docstring is its longer text."""
 
     def attach(view: View) -> View:
-        setattr(view, _ATTRIBUTE, Operation(summary, answers, errors, query, body, headers))
+        setattr(view, _ATTRIBUTE, Operation(summary, entry, answers, errors, query, body, headers))
         return view
 
     return attach

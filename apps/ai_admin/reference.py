@@ -50,7 +50,7 @@ ASSETS = {
 
 
 @reference.get("/openapi.json")
-@describe("OpenAPI document", answers={200: None, 304: None})
+@describe("OpenAPI document", "public", answers={200: None, 304: None})
 def openapi_document() -> Response:
     """This document: all that the service answers, made from its routes and models."""
     from ai_admin import openapi  # noqa: PLC0415  it takes a tenth of a second that most processes need not spend
@@ -59,7 +59,7 @@ def openapi_document() -> Response:
 
 
 @reference.get("/docs")
-@describe("Documentation", answers={200: None, 304: None})
+@describe("Documentation", "public", answers={200: None, 304: None})
 def docs_page() -> Response:
     """The document as a page, and the table of the errors that each problem's `type` leads to."""
     response = _cached(_page(), "text/html; charset=utf-8")
@@ -69,7 +69,7 @@ def docs_page() -> Response:
 
 
 @reference.get("/docs/<asset>")
-@describe("File of the documentation", answers={200: None, 304: None}, errors=(RouteNotFound,))
+@describe("File of the documentation", "public", answers={200: None, 304: None}, errors=(RouteNotFound,))
 def docs_asset(asset: str) -> Response:
     """A script or style sheet of the page. Nothing is loaded from elsewhere."""
     if asset not in ASSETS:

@@ -39,12 +39,10 @@ def create_worker() -> AsgiApplication:
 def create_server_app(settings: Settings) -> Flask:
     """The application with the routes that only a server has."""
     from ai_admin.health import health  # noqa: PLC0415  only servers have these routes
-    from ai_admin.metrics import install_metrics  # noqa: PLC0415
+    from ai_admin.metrics import install_metrics, metrics  # noqa: PLC0415
     from ai_admin.reference import reference  # noqa: PLC0415
 
-    app = create_app(settings)
-    app.register_blueprint(health)
-    app.register_blueprint(reference)
+    app = create_app(settings, (health, reference, metrics))
     install_metrics(app, Path(os.environ[_METRICS_VARIABLE]))
     return app
 

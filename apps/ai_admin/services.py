@@ -1,10 +1,12 @@
-"""What a request needs beside itself: the settings and the database, made once for each application."""
+"""What a request needs beside itself: settings, database, who calls and how often; made once for each application."""
 
 from dataclasses import dataclass
 from typing import cast
 
 from flask import Flask, current_app
 
+from ai_admin.access.principals import Principals
+from ai_admin.access.rates import Rates
 from ai_admin.config import Settings
 from ai_admin.database import Database
 
@@ -17,6 +19,10 @@ class Services:
 
     settings: Settings
     database: Database
+    principals: Principals
+    rates: Rates
+    # Refusals that become events; a flood of them must not fill the log.
+    refusals: Rates
 
     def attach(self, app: Flask) -> None:
         """Make these the services of an application."""

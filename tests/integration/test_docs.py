@@ -50,7 +50,9 @@ def test_the_readme_runs(tmp_path: Path) -> None:
         address = server.wait_for_address()
         answers = [
             subprocess.run(
-                ["sh", "-c", request.replace("http://127.0.0.1:8080", address)], capture_output=True, check=True
+                ["sh", "-c", request.replace("http://127.0.0.1:8080", address).replace(".local", f"{tmp_path}/data")],
+                capture_output=True,
+                check=True,
             ).stdout.decode()
             for request in requests
         ]
@@ -72,7 +74,7 @@ def test_links_lead_somewhere() -> None:
 def test_every_command_has_help_with_an_example() -> None:
     """`--help` teaches; a command without it is one that nobody finds."""
     runner = CliRunner()
-    for command in (["config", "check"], ["migrate"], ["serve"]):
+    for command in (["config", "check"], ["migrate"], ["make-owner"], ["serve"]):
         result = runner.invoke(app, [*command, "--help"])
         assert result.exit_code == 0
         assert "Example: ai-admin " + " ".join(command) in " ".join(result.output.split())

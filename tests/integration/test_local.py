@@ -81,6 +81,13 @@ def start(root: Path) -> Iterator[Start]:
         server.error.close()
 
 
+def _owner(root: Path) -> dict[str, str]:
+    """The header of the first owner, whose key nobody else may read."""
+    file = root / ".local" / "owner.key"
+    assert file.stat().st_mode & 0o777 == 0o600
+    return {"Authorization": f"Bearer {file.read_text().strip()}"}
+
+
 def _postmaster(root: Path) -> Path:
     return root / ".local" / "data" / "postgres" / "postmaster.pid"
 
@@ -91,8 +98,10 @@ def test_serves_stops_and_keeps_the_data(start: Start, root: Path, ending: signa
     server = start("--workers", "2", "--demo", "50")
     address = server.wait_for_address()
     assert httpx.get(f"{address}/readyz").json()["status"] == "ready"
-    assert httpx.get(address + USERS, params={"status": ["active", "suspended", "deleted"]}).json()["total"] == 50
-    created = httpx.post(address + USERS, json={"tag": "ada.l", "email": "ada@example.org"})
+    owner = _owner(root)
+    everyone = {"status": ["active", "suspended", "deleted"]}
+    assert httpx.get(address + USERS, params=everyone, headers=owner).json()["total"] == 50
+    created = httpx.post(address + USERS, json={"tag": "ada.l", "email": "ada@example.org"}, headers=owner)
     assert created.status_code == 201
     assert "ai_admin_http_requests_total" in httpx.get(f"{address}/metrics").text
     server.stop(ending)
@@ -100,7 +109,8 @@ def test_serves_stops_and_keeps_the_data(start: Start, root: Path, ending: signa
 
     again = start()
     address = again.wait_for_address()
-    assert httpx.get(address + created.headers["Location"]).json() == created.json()
+    assert _owner(root) == owner
+    assert httpx.get(address + created.headers["Location"], headers=owner).json() == created.json()
 
 
 def test_a_second_instance_on_the_same_data_is_refused(start: Start) -> None:
@@ -115,14 +125,15 @@ def test_a_second_instance_on_the_same_data_is_refused(start: Start) -> None:
     assert httpx.get(f"{address}/readyz").status_code == 200
 
 
-def test_a_killed_server_leaves_nothing_that_stops_the_next(start: Start) -> None:
+def test_a_killed_server_leaves_nothing_that_stops_the_next(start: Start, root: Path) -> None:
     """After SIGKILL a PostgreSQL is left running; the next start stops it and recovers every acknowledged write."""
     server = start()
-    created = httpx.post(server.wait_for_address() + USERS, json={"tag": "bot", "kind": "service"})
+    address = server.wait_for_address()
+    created = httpx.post(address + USERS, json={"tag": "bot", "kind": "service"}, headers=_owner(root))
     server.stop(signal.SIGKILL)
     again = start()
     address = again.wait_for_address()
-    assert httpx.get(address + created.headers["Location"]).json() == created.json()
+    assert httpx.get(address + created.headers["Location"], headers=_owner(root)).json() == created.json()
 
 
 def test_a_taken_port_is_told_before_anything_starts(start: Start, root: Path) -> None:

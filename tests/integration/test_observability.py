@@ -13,6 +13,7 @@ import pytest
 
 from ai_admin import logs
 from ai_admin.config import Settings
+from ai_admin.database import SCHEMA_VERSION
 from ai_admin.embedded import EmbeddedPostgres
 from tests.conftest import assert_problem
 from tests.serving import HANGS, serving
@@ -47,8 +48,8 @@ def test_readiness_needs_the_schema(server: httpx.Client, sql: psycopg.Connectio
     assert_problem(response, 503, "SCHEMA_OUTDATED")
     assert response.headers["Retry-After"]
     assert server.get(USERS).status_code == 200
-    sql.execute("UPDATE alembic_version SET version_num = '0001'")
-    assert server.get("/readyz").json() == {"status": "ready", "schemaVersion": "0001"}
+    sql.execute("UPDATE alembic_version SET version_num = %s", [SCHEMA_VERSION])
+    assert server.get("/readyz").json() == {"status": "ready", "schemaVersion": SCHEMA_VERSION}
     assert server.post(USERS, json={"tag": "a", "kind": "service"}).status_code == 201
 
 

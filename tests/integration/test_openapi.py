@@ -25,6 +25,7 @@ from ai_admin.listing import COUNTED
 from ai_admin.reference import ASSETS
 from ai_admin.server import create_server_app
 from ai_admin.users.schemas import LARGEST_PAGE
+from tests.conftest import AS_OWNER, flask_client
 
 DOCUMENT = "/ai/admin/openapi.json"
 DOCS = "/ai/admin/docs"
@@ -56,7 +57,9 @@ def app(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def client(app: Flask) -> Iterator[httpx.Client]:
     """An HTTP client of that application."""
-    with httpx.Client(transport=httpx.WSGITransport(app=app), base_url="http://ai-admin.test") as client:
+    with httpx.Client(
+        transport=httpx.WSGITransport(app=app), base_url="http://ai-admin.test", headers=AS_OWNER
+    ) as client:
         yield client
 
 
@@ -80,6 +83,13 @@ def test_document_is_valid(app: Flask, document: Any) -> None:
 def test_references_lead_somewhere(document: Any) -> None:
     """No `$ref` dangles, and no component is there for nothing."""
     references = set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)))
+    references |= {
+        f"#/components/securitySchemes/{name}"
+        for path in document["paths"].values()
+        for operation in path.values()
+        for requirement in operation.get("security", ())
+        for name in requirement
+    }
     components = {f"#/components/{kind}/{name}" for kind, members in document["components"].items() for name in members}
     assert references == components
 
@@ -220,6 +230,7 @@ def test_only_the_named_files_are_served(client: httpx.Client, name: str) -> Non
     assert client.get(f"{DOCS}/{name}").status_code == 404
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 def test_schemathesis_finds_nothing(app: Flask) -> None:
     """The service does what its document says, and the document says what the service does.
 
@@ -235,7 +246,7 @@ def test_schemathesis_finds_nothing(app: Flask) -> None:
             requests += len(event.recorder.interactions)
             findings += _failures(event)
         elif isinstance(event, events.NonFatalError | events.FatalError):
-            findings.append(f"{vars(event)}")
+            findings.append(f"{event!r} {getattr(event, 'value', '')!r} {getattr(event, 'info', '')!r}")
         elif isinstance(event, events.PhaseFinished):
             assert event.phase.is_enabled or not SEQUENCES, f"{event.phase.name} did not run: {event.phase.skip_reason}"
     assert not findings, "\n\n".join(findings)
@@ -245,12 +256,15 @@ def test_schemathesis_finds_nothing(app: Flask) -> None:
 def _config() -> SchemathesisConfig:
     return SchemathesisConfig.from_dict(
         {
+            "headers": AS_OWNER,
             "seed": 1,
             "generation": {"deterministic": True, "max-examples": GENERATED, "database": "none"},
             "phases": {"stateful": {"enabled": SEQUENCES}},
             "checks": {
                 "enabled": True,
                 "max_response_time": SLOWEST_S,
+                # Fails in itself where the application is called without a socket; test_access.py tries each route.
+                "ignored_auth": {"enabled": False},
                 "positive_data_acceptance": {"expected-statuses": ACCEPTED},
             },
         }
@@ -275,12 +289,15 @@ def _teach(schema: BaseSchema, app: Flask) -> None:
 
     @schema.hook
     def map_case(context: Any, case: Any) -> Any:  # noqa: ARG001
-        """Valid requests name no cursor, since only the service makes those, and no page beyond row 10,000."""
-        if case.meta and case.meta.generation.mode.is_positive and case.operation.label == f"GET {USERS}":
+        """Valid requests name no cursor, which the service makes, no page beyond row 10,000, and no time gone by."""
+        if case.meta and case.meta.generation.mode.is_positive and case.method == "GET":
             query = case.query or {}
             query.pop("cursor", None)
             if int(query.get("page", 1)) * min(int(query.get("size", 20)), LARGEST_PAGE) > COUNTED:
                 query.pop("page")
+        if case.meta and case.meta.generation.mode.is_positive and isinstance(case.body, dict) and "keys" in case.path:
+            case.body.pop("expiresAt", None)
+            case.body.pop("replaces", None)
         return case
 
     @schema.hook
@@ -293,7 +310,7 @@ def _teach(schema: BaseSchema, app: Flask) -> None:
         if case.operation.path != USER:
             return True
         if failure.code == "ST301":  # use after free
-            found = app.test_client().get(failure.usage.partition(" ")[2])
+            found = flask_client(app).get(failure.usage.partition(" ")[2])
             return found.status_code != 200 or found.get_json()["status"] != "deleted"
         if case.method == "PUT" and response.status_code == 400:
             places = {tuple(fault["loc"]) for fault in response.json().get("details", []) if fault["type"] == "missing"}

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from ai_admin.embedded import EmbeddedPostgres
-from tests.conftest import assert_problem
+from tests.conftest import AS_OWNER, assert_problem
 from tests.serving import HANGS, USERS, own_database, serving
 
 BODY = b'{"tag": "never", "kind": "service"}'
@@ -36,7 +36,15 @@ def connected(server: httpx.Client) -> socket.socket:
 def head(method: str, path: str, *lines: str) -> bytes:
     """A request's head."""
     return "\r\n".join(
-        (f"{method} {path} HTTP/1.1", "Host: x", "Content-Type: application/json", *lines, "", "")
+        (
+            f"{method} {path} HTTP/1.1",
+            "Host: x",
+            f"Authorization: {AS_OWNER['Authorization']}",
+            "Content-Type: application/json",
+            *lines,
+            "",
+            "",
+        )
     ).encode()
 
 
@@ -125,7 +133,7 @@ def test_stalled_bodies_hold_nobody_up(postgres: EmbeddedPostgres, tmp_path: Pat
         assert server.get("/healthz").status_code == 200
         assert server.get("/readyz").status_code == 200
         assert server.post(USERS, json={"tag": "meanwhile", "kind": "service"}).status_code == 201
-        assert server.get(USERS).json()["total"] == 1
+        assert server.get(USERS).json()["total"] == 2
 
 
 def test_a_body_that_does_not_come_is_given_up(server: httpx.Client) -> None:

@@ -14,10 +14,10 @@ import pytest
 from ai_admin import migrate
 from ai_admin.app import create_app
 from ai_admin.config import Settings, load_settings
-from ai_admin.database import Database
+from ai_admin.database import SCHEMA_VERSION, Database
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.health import health
-from tests.conftest import ROLE, assert_problem, calling, database_secret, write_mount
+from tests.conftest import ROLE, add_owner, assert_problem, calling, database_secret, write_mount
 from tests.serving import HANGS, USERS, own_database, serving, together
 
 
@@ -278,7 +278,7 @@ def test_a_row_that_another_session_holds(api: httpx.Client, sql: psycopg.Connec
         assert_given_up(lambda: api.delete(path))
         assert_given_up(lambda: api.delete(f"{path}?purge=true"))
         assert api.get(path).status_code == 200
-        assert api.get(USERS).json()["total"] == 1
+        assert api.get(USERS).json()["total"] == 2
     assert api.put(path, json={"name": "X"}).json()["version"] == 2
 
 
@@ -303,7 +303,7 @@ def test_a_table_that_another_session_holds(api: httpx.Client, sql: psycopg.Conn
         assert_given_up(lambda: api.post(USERS, json={"tag": "x", "kind": "service"}))
         assert_given_up(lambda: api.put(path, json={"name": "X"}))
         assert_given_up(lambda: api.delete(path))
-    assert api.get(USERS).json()["total"] == 1
+    assert api.get(USERS).json()["total"] == 2
 
 
 @pytest.mark.config(POOL_SIZE="1", POOL_TIMEOUT_MS="150")
@@ -368,7 +368,7 @@ def test_a_schema_of_another_version(settings: Settings, sql: psycopg.Connection
         sql.execute("CREATE TABLE IF NOT EXISTS alembic_version (version_num text)")
         sql.execute("GRANT SELECT ON alembic_version TO ai_admin")
         sql.execute("DELETE FROM alembic_version")
-        sql.execute("INSERT INTO alembic_version VALUES ('0001')")
+        sql.execute("INSERT INTO alembic_version VALUES (%s)", [SCHEMA_VERSION])
         assert api.get("/readyz").status_code == 200
         assert created(api, "x")["version"] == 1
 
@@ -418,6 +418,8 @@ def test_the_database_stops_and_starts_under_load(tmp_path_factory: pytest.TempP
         postgres.ensure_database("ai_admin", ROLE)
         mount = write_mount(folder / "mount", database_secret(postgres, "ai_admin"), config)
         migrate.upgrade(load_settings(mount).secret)
+        with postgres.connect("ai_admin") as connection:
+            add_owner(connection)
         with serving(load_settings(mount), folder) as client, ThreadPoolExecutor(8) as pool:
             load = Load(client)
             running = [pool.submit(load.run, thread) for thread in range(8)]

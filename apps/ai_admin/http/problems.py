@@ -2,7 +2,7 @@
 
 import logging
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.exceptions import MethodNotAllowed as WerkzeugMethodNotAllowed
 
@@ -48,6 +48,7 @@ def problem_body(error: ApiError, request: str) -> dict[str, object]:
 
 def problem(error: ApiError) -> Response:
     """The answer that an error is."""
+    g.error = error
     return Response(encode(problem_body(error, request_id())), error.status, dict(error.headers), content_type=PROBLEM)
 
 

@@ -4,7 +4,7 @@
 INSERT INTO users (id, tag, email, name, name_key, kind, role, status, models, attributes, words)
 VALUES (%(id)s, %(tag)s, %(email)s, %(name)s, %(name_key)s, %(kind)s, %(role)s, %(status)s,
         %(models)s, %(attributes)s, array_to_tsvector(%(words)s))
-RETURNING {columns};
+RETURNING {columns}, audit_key;
 
 -- name: get
 SELECT {columns}
@@ -12,7 +12,7 @@ FROM users
 WHERE id = %(id)s;
 
 -- name: get_for_update
-SELECT {columns}
+SELECT {columns}, audit_key
 FROM users
 WHERE id = %(id)s
 FOR UPDATE;
@@ -46,3 +46,16 @@ WHERE id = %(id)s;
 -- name: purge
 DELETE FROM users
 WHERE id = %(id)s;
+
+-- name: lock_owners
+SELECT pg_advisory_xact_lock(%(lock)s);
+
+-- name: another_owner
+SELECT EXISTS (
+    SELECT
+    FROM users
+    WHERE role = 'owner'
+      AND status = 'active'
+      AND kind IN ('human', 'service')
+      AND id <> %(id)s
+) AS exists;

@@ -7,8 +7,11 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
+from ai_admin.access.actors import Actor
+from ai_admin.audit import events
+from ai_admin.audit.events import Action
 from ai_admin.database import Connection, Row
-from ai_admin.errors import RequestInvalid, UserNotFound, VersionMismatch
+from ai_admin.errors import LastOwner, RequestInvalid, UserNotFound, VersionMismatch
 from ai_admin.etags import Precondition
 from ai_admin.filters import Conditions
 from ai_admin.folding import sort_key, words
@@ -18,6 +21,8 @@ from ai_admin.users.schemas import AiUserCreate, AiUserUpdate, Kind, Role, Statu
 
 COLUMNS = """id, tag, email, name, kind, role, status, models, attributes, created_at AS "createdAt",
     updated_at AS "updatedAt", deleted_at AS "deletedAt", version"""
+# Any number, the same in every process: who takes an owner away holds this lock.
+_OWNERS_LOCK = 4_128_020_264_013
 _EMAIL_KEY = "lower(coalesce(email, ''))"
 _ORDERED_BY = {
     "createdAt": ("created_at", "timestamptz"),
@@ -38,12 +43,19 @@ LISTING = Listing(
 _SQL = {name: sql.replace("{columns}", COLUMNS) for name, sql in queries("users").items()}
 
 
-def create(connection: Connection, new: AiUserCreate) -> Row:
-    """Insert a user with a new UUIDv7 (RFC 9562). Raises `DuplicateTag`, `DuplicateEmail`, `RequestInvalid`."""
+def create(connection: Connection, by: Actor, new: AiUserCreate) -> Row:
+    """Insert a user with a new UUIDv7 (RFC 9562).
+
+    Raises `DuplicateTag`, `DuplicateEmail`, `RequestInvalid`, `Forbidden`.
+    """
+    by.require_role_grant(new.role)
     user = new.model_dump(mode="json")
     user["name"] = new.name or new.tag
     _require_email(user)
-    return _one(connection, "insert", {"id": uuid7(), **_stored(user)})
+    row = _one(connection, "insert", {"id": uuid7(), **_stored(user)})
+    audit_key = row.pop("audit_key")
+    events.about_user(connection, by, Action.USERS_CREATE, row["id"], audit_key, events.changed({}, user))
+    return row
 
 
 def get(connection: Connection, user_id: UUID) -> Row:
@@ -51,15 +63,21 @@ def get(connection: Connection, user_id: UUID) -> Row:
     return _one(connection, "get", {"id": user_id})
 
 
-def change(connection: Connection, user_id: UUID, update: AiUserUpdate, precondition: Precondition) -> Row:
+def lock(connection: Connection, user_id: UUID) -> Row:
+    """The user, deleted or not, whom nobody else changes until the transaction ends. Raises `UserNotFound`."""
+    row = _one(connection, "get_for_update", {"id": user_id})
+    del row["audit_key"]
+    return row
+
+
+def change(connection: Connection, by: Actor, user_id: UUID, update: AiUserUpdate, precondition: Precondition) -> Row:
     """Change the members that were sent, and restore the user where they were deleted and a status is sent.
 
     The row is locked first (FOR UPDATE), so that changes to one user follow one another and each sees the
     one before. A change that changes nothing leaves the version alone. Raises `UserNotFound`,
-    `VersionMismatch`, `DuplicateTag`, `DuplicateEmail`, `RequestInvalid`.
+    `VersionMismatch`, `DuplicateTag`, `DuplicateEmail`, `RequestInvalid`, `Forbidden`, `LastOwner`.
     """
-    before = _one(connection, "get_for_update", {"id": user_id})
-    _require(precondition, before)
+    before, audit_key = _locked(connection, by, user_id, precondition)
     sent = update.sent()
     if all(_same(before[member], value) for member, value in sent.items()):
         return before
@@ -69,23 +87,36 @@ def change(connection: Connection, user_id: UUID, update: AiUserUpdate, precondi
         )
     user = {**before, **sent}
     _require_email(user)
-    return _one(connection, "update", {"id": user_id, **_stored(user)})
+    if user["role"] != before["role"]:
+        by.require_role_grant(Role(user["role"]))
+    if before["role"] == Role.OWNER and (user["role"], user["status"]) != (Role.OWNER, Status.ACTIVE):
+        _require_another_owner(connection, before)
+    after = _one(connection, "update", {"id": user_id, **_stored(user)})
+    events.about_user(connection, by, _action(before, after), user_id, audit_key, events.changed(before, sent))
+    return after
 
 
-def delete(connection: Connection, user_id: UUID, precondition: Precondition) -> None:
-    """Mark the user deleted. Raises `UserNotFound` (also the second time) and `VersionMismatch`."""
-    before = _one(connection, "get_for_update", {"id": user_id})
-    if before["status"] == Status.DELETED:
-        raise UserNotFound
-    _require(precondition, before)
+def delete(connection: Connection, by: Actor, user_id: UUID, precondition: Precondition) -> None:
+    """Mark the user deleted.
+
+    Raises `UserNotFound` (also the second time), `VersionMismatch`, `Forbidden`, `LastOwner`.
+    """
+    before, audit_key = _locked(connection, by, user_id, precondition, deleted=False)
+    _require_another_owner(connection, before)
     connection.execute(_SQL["mark_deleted"], {"id": user_id})
+    changes = events.changed(before, {"status": Status.DELETED.value})
+    events.about_user(connection, by, Action.USERS_DELETE, user_id, audit_key, changes)
 
 
-def purge(connection: Connection, user_id: UUID, precondition: Precondition) -> None:
-    """Erase the user, deleted or not, and all that is kept about them. Raises `UserNotFound`, `VersionMismatch`."""
-    before = _one(connection, "get_for_update", {"id": user_id})
-    _require(precondition, before)
+def purge(connection: Connection, by: Actor, user_id: UUID, precondition: Precondition) -> None:
+    """Erase the user, deleted or not, and all that is kept about them, the key to their values in the log included.
+
+    Raises `UserNotFound`, `VersionMismatch`, `Forbidden`, `LastOwner`.
+    """
+    before, _ = _locked(connection, by, user_id, precondition)
+    _require_another_owner(connection, before)
     connection.execute(_SQL["purge"], {"id": user_id})
+    events.about_user(connection, by, Action.USERS_PURGE, user_id, None, {})
 
 
 def conditions(asked: UserFilter) -> Conditions:
@@ -163,9 +194,39 @@ def _same(one: object, other: object) -> bool:
     return one == other
 
 
-def _require(precondition: Precondition, row: Row) -> None:
+def _locked(
+    connection: Connection, by: Actor, user_id: UUID, precondition: Precondition, *, deleted: bool = True
+) -> tuple[Row, bytes | None]:
+    """The user as they are, locked for a change that `by` may make, and the key to their values in the log."""
+    row = _one(connection, "get_for_update", {"id": user_id})
+    audit_key = row.pop("audit_key")
+    if row["status"] == Status.DELETED and not deleted:
+        raise UserNotFound
+    by.require_reach(Role(row["role"]))
     if not precondition.holds(row["version"]):
         raise VersionMismatch
+    return row, audit_key
+
+
+def _require_another_owner(connection: Connection, owner: Row) -> None:
+    """Raise `LastOwner` where nobody but this user is an active owner.
+
+    Those who take an owner away follow one another: the second sees what the first has done.
+    """
+    if (owner["role"], owner["status"]) != (Role.OWNER, Status.ACTIVE):
+        return
+    connection.execute(_SQL["lock_owners"], {"lock": _OWNERS_LOCK})
+    row = connection.execute(_SQL["another_owner"], {"id": owner["id"]}).fetchone()
+    if row is None or not row["exists"]:
+        raise LastOwner
+
+
+def _action(before: Row, after: Row) -> Action:
+    if before["status"] == after["status"]:
+        return Action.USERS_UPDATE
+    if before["status"] == Status.DELETED:
+        return Action.USERS_RESTORE
+    return Action.USERS_SUSPEND if after["status"] == Status.SUSPENDED else Action.USERS_ACTIVATE
 
 
 def _require_email(user: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """What a user is, as callers send and receive it: the Pydantic models behind validation and OpenAPI."""
 
-import re
 from datetime import datetime
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -9,16 +8,14 @@ from uuid import UUID
 import orjson
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     WithJsonSchema,
 )
-from pydantic.alias_generators import to_camel
 
+from ai_admin.http.models import LEFT_ALONE, ApiModel, Positive, Time
 from ai_admin.http.path import UuidText
 
 LARGEST_ATTRIBUTES = 16 * 1024
@@ -38,7 +35,6 @@ _INVISIBLE = r"\u00ad\u200b-\u200f\u2060-\u2064\ufeff"
 _NAME = rf"^[^{_UNSEEN}]*[^{_UNSEEN}{_INVISIBLE}\s][^{_UNSEEN}]*$"
 _MODEL = r"^[A-Za-z0-9*@][A-Za-z0-9._:/@+*-]{0,127}$"
 _INTEGERS = range(-(2**63), 2**63)
-_DIGITS = re.compile(r"[+-]?[0-9]{1,40}")
 
 
 class Kind(str, Enum):
@@ -158,11 +154,7 @@ JSON_VALUE_SCHEMA: dict[str, Any] = {
 }
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
-
-
-class AiUser(_Model):
+class AiUser(ApiModel):
     """A user of the directory."""
 
     id: UUID
@@ -180,7 +172,7 @@ class AiUser(_Model):
     version: Annotated[int, Field(ge=1, description="Counts the changes; also the ETag.")]
 
 
-class AiUserCreate(_Model):
+class AiUserCreate(ApiModel):
     """A user to create: a human with an email address, or a service."""
 
     model_config = ConfigDict(
@@ -202,57 +194,31 @@ class AiUserCreate(_Model):
     kind: Kind = Kind.HUMAN
     role: Role = Role.MEMBER
     status: LiveStatus = "active"
-    models: Models = []
-    attributes: Attributes = {}
+    models: Models = Field(default=[])
+    attributes: Attributes = Field(default={})
 
 
-# A member that was not sent is left alone. It is told from `null` by `model_fields_set`, so these
-# defaults are never looked at; a factory keeps them out of the JSON Schema.
-_LEFT_ALONE: Any = Field(default_factory=lambda: None)
-
-
-class AiUserUpdate(_Model):
+class AiUserUpdate(ApiModel):
     """Changes to a user: the members that are sent change, the others stay. `null` clears the email of a service."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"status": "suspended"}, {"name": "Ada King", "models": []}]}
     )
 
-    tag: Tag = _LEFT_ALONE
-    email: Email | None = _LEFT_ALONE
-    name: Name = _LEFT_ALONE
-    kind: Kind = _LEFT_ALONE
-    role: Role = _LEFT_ALONE
-    status: LiveStatus = _LEFT_ALONE
-    models: Models = _LEFT_ALONE
-    attributes: Attributes = _LEFT_ALONE
+    tag: Tag = LEFT_ALONE
+    email: Email | None = LEFT_ALONE
+    name: Name = LEFT_ALONE
+    kind: Kind = LEFT_ALONE
+    role: Role = LEFT_ALONE
+    status: LiveStatus = LEFT_ALONE
+    models: Models = LEFT_ALONE
+    attributes: Attributes = LEFT_ALONE
 
     def sent(self) -> dict[str, Any]:
         """The members that were sent, by name."""
         return self.model_dump(mode="json", include=self.model_fields_set)
 
 
-def _time_text(value: object) -> object:
-    """Pydantic takes a bare number for a time; RFC 3339 does not."""
-    if not isinstance(value, str) or "T" not in value.upper():
-        raise ValueError("must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z; write + as %2B")
-    return value
-
-
-def _digits(value: object) -> object:
-    """Pydantic takes `1_000`, ` 1` and `1.0` for integers; a query parameter is digits."""
-    if not isinstance(value, str) or not _DIGITS.fullmatch(value):
-        raise ValueError("must be an integer")
-    return value
-
-
-# The bound stands before the validator: after it, Pydantic 2 leaves it out of the JSON Schema.
-Positive = Annotated[int, Field(ge=1), BeforeValidator(_digits)]
-Time = Annotated[
-    AwareDatetime,
-    BeforeValidator(_time_text),
-    Field(description="An RFC 3339 time with its zone.", examples=["2026-01-31T12:00:00Z"]),
-]
 _SEARCHED = r"^[^\u0000]*$"
 Searched = Annotated[str, StringConstraints(min_length=1, max_length=254, pattern=_SEARCHED)]
 AnyOf = Annotated[list[Searched], Field(max_length=100, description="Equal to this; repeated, to any of them.")]
@@ -359,14 +325,14 @@ class DeleteQuery(BaseModel):
     purge: Annotated[Literal["true", "false"], Field(description="`true` erases the person for good.")] = "false"
 
 
-class UserPage(_Model):
+class UserPage(ApiModel):
     """A page of the list."""
 
     data: list[AiUser]
-    page: Annotated[int, Field(ge=1, description="The page; absent where a cursor was sent.")] = _LEFT_ALONE
+    page: Annotated[int, Field(ge=1, description="The page; absent where a cursor was sent.")] = LEFT_ALONE
     size: Annotated[int, Field(ge=1, le=LARGEST_PAGE)]
-    total: Annotated[int, Field(ge=0, description="Users that match; absent with `count=none`.")] = _LEFT_ALONE
+    total: Annotated[int, Field(ge=0, description="Users that match; absent with `count=none`.")] = LEFT_ALONE
     total_is_estimate: Annotated[bool, Field(description="Whether `total` is an estimate, as it is beyond 10,000.")] = (
-        _LEFT_ALONE
+        LEFT_ALONE
     )
     next_cursor: Annotated[str | None, Field(description="The cursor of the next page; null on the last one.")]

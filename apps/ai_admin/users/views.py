@@ -5,7 +5,8 @@ from uuid import UUID
 
 from flask import Blueprint, Response, request
 
-from ai_admin.cursors import CursorInvalid, Position, seal, unseal
+from ai_admin.access.guard import actor
+from ai_admin.access.scopes import Scope
 from ai_admin.database import Row
 from ai_admin.errors import (
     DatabaseUnavailable,
@@ -13,6 +14,7 @@ from ai_admin.errors import (
     DuplicateTag,
     IdempotencyKeyInUse,
     IdempotencyKeyReused,
+    LastOwner,
     PayloadTooLarge,
     RequestInvalid,
     RequestTimeout,
@@ -24,6 +26,7 @@ from ai_admin.errors import (
 from ai_admin.etags import entity_tag, if_match, none_match
 from ai_admin.http.answers import JSON, answer, canonical, encode
 from ai_admin.http.body import read_body
+from ai_admin.http.paging import Cursors
 from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
 from ai_admin.idempotency import KEY, Answer, once, read_key
@@ -55,14 +58,21 @@ _IF_NONE_MATCH = Header("If-None-Match", None, "Answer 304 if the user is still 
 
 
 @users.get("")
-@describe("Find users", answers={200: UserPage}, query=UserQuery, errors=(RequestInvalid, DatabaseUnavailable))
+@describe(
+    "Find users",
+    Scope.USERS_READ,
+    answers={200: UserPage},
+    query=UserQuery,
+    errors=(RequestInvalid, DatabaseUnavailable),
+)
 def list_users() -> Response:
     """Filters are joined by AND; a repeated parameter is "any of". Follow `nextCursor` to read everything."""
     query = read_query(UserQuery)
     size = min(query.size, LARGEST_PAGE)
     order = directory.LISTING.orders[query.sort.value]
     conditions = directory.conditions(query)
-    window = Window(size, _offset(query, size), _position(query))
+    cursors = Cursors.of("users", query, {"size", "page", "cursor", "count"})
+    window = Window(size, _offset(query, size), cursors.position(query.cursor))
     with services().database.connection() as connection:
         page = fetch_page(connection, directory.LISTING, conditions, order, window)
         total = count(connection, directory.LISTING, conditions) if query.count != "none" else None
@@ -72,13 +82,14 @@ def list_users() -> Response:
     body["size"] = size
     if total is not None:
         body |= {"total": total.rows, "totalIsEstimate": total.is_estimate}
-    body["nextCursor"] = page.last and seal(page.last, _asked(query), _cursor_key())
+    body["nextCursor"] = cursors.cursor(page.last)
     return answer(body)
 
 
 @users.post("")
 @describe(
     "Create a user",
+    Scope.USERS_WRITE,
     answers={201: AiUser},
     body=AiUserCreate,
     headers=(_IDEMPOTENCY_KEY,),
@@ -97,15 +108,16 @@ def create_user() -> Response:
     read_query(NoQuery)
     key = read_key(request.headers.get("Idempotency-Key"))
     new = read_body(AiUserCreate)
+    by = actor()
 
     with services().database.transaction() as connection:
 
         def work() -> tuple[UUID, Answer]:
-            user = directory.create(connection, new)
+            user = directory.create(connection, by, new)
             headers = {"Location": f"{users.url_prefix}/{user['id']}", "ETag": entity_tag(user["version"])}
             return user["id"], Answer(201, headers, encode(user))
 
-        given = once(connection, "create user", key, canonical(new.model_dump(mode="json")), work)
+        given = once(connection, f"create user, {by.user_id}", key, canonical(new.model_dump(mode="json")), work)
     response = Response(given.body, given.status, dict(given.headers), content_type=JSON)
     if given.replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -115,6 +127,7 @@ def create_user() -> Response:
 @users.get("/<UserID>")
 @describe(
     "Get a user",
+    Scope.USERS_READ,
     answers={200: AiUser, 304: None},
     headers=(_IF_NONE_MATCH,),
     errors=(RequestInvalid, UserNotFound, DatabaseUnavailable),
@@ -133,6 +146,7 @@ def get_user(UserID: str) -> Response:  # noqa: N803  the name that the route ha
 @users.put("/<UserID>")
 @describe(
     "Change a user",
+    Scope.USERS_WRITE,
     answers={200: AiUser},
     body=AiUserUpdate,
     headers=(_IF_MATCH,),
@@ -141,6 +155,7 @@ def get_user(UserID: str) -> Response:  # noqa: N803  the name that the route ha
         UserNotFound,
         DuplicateTag,
         DuplicateEmail,
+        LastOwner,
         VersionMismatch,
         DatabaseUnavailable,
         SchemaOutdated,
@@ -156,17 +171,18 @@ def change_user(UserID: str) -> Response:  # noqa: N803
     precondition = if_match(request.headers.get("If-Match"))
     update = read_body(AiUserUpdate)
     with services().database.transaction() as connection:
-        user = directory.change(connection, user_id, update, precondition)
+        user = directory.change(connection, actor(), user_id, update, precondition)
     return _user(user)
 
 
 @users.delete("/<UserID>")
 @describe(
     "Delete a user",
+    Scope.USERS_WRITE,
     answers={204: None},
     query=DeleteQuery,
     headers=(_IF_MATCH,),
-    errors=(RequestInvalid, UserNotFound, VersionMismatch, DatabaseUnavailable, SchemaOutdated),
+    errors=(RequestInvalid, UserNotFound, LastOwner, VersionMismatch, DatabaseUnavailable, SchemaOutdated),
 )
 def delete_user(UserID: str) -> Response:  # noqa: N803
     """The user is marked deleted and loses access at once; the record stays and can be brought back.
@@ -178,7 +194,7 @@ def delete_user(UserID: str) -> Response:  # noqa: N803
     precondition = if_match(request.headers.get("If-Match"))
     remove = directory.purge if query.purge == "true" else directory.delete
     with services().database.transaction() as connection:
-        remove(connection, user_id, precondition)
+        remove(connection, actor(), user_id, precondition)
     return Response(status=204)
 
 
@@ -196,24 +212,3 @@ def _offset(query: UserQuery, size: int) -> int:
             "query", "page", message=f"Pages go as far as row {COUNTED}; follow nextCursor to go deeper"
         )
     return (query.page - 1) * size
-
-
-def _position(query: UserQuery) -> Position | None:
-    if query.cursor is None:
-        return None
-    try:
-        return unseal(query.cursor, _asked(query), _cursor_key())
-    except CursorInvalid:
-        raise RequestInvalid.at(
-            "query", "cursor", message="This cursor is not of this list: filters and sort must be those it came with"
-        ) from None
-
-
-def _asked(query: UserQuery) -> bytes:
-    """What a cursor belongs to: the filters and the order, not the size of a page."""
-    asked = query.model_dump(mode="json", exclude={"size", "page", "cursor", "count"}, exclude_none=True)
-    return b"users" + canonical(asked)
-
-
-def _cursor_key() -> bytes:
-    return services().settings.secret.cursor_key_bytes()

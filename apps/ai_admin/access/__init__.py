@@ -1,0 +1,1 @@
+"""Who may do what: principals, their credentials, scopes, and the guard before every route."""

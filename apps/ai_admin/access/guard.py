@@ -1,0 +1,97 @@
+"""The guard before every route: no credential, no entry, unless the route says otherwise."""
+
+import logging
+from typing import cast
+
+from flask import Flask, Response, current_app, g, request
+
+from ai_admin.access.actors import Actor
+from ai_admin.access.principals import Principal
+from ai_admin.access.scopes import Scope
+from ai_admin.audit import events
+from ai_admin.errors import ApiError, DatabaseUnavailable, Forbidden, RateLimited, SchemaOutdated, Unauthenticated
+from ai_admin.http.request_log import request_id
+from ai_admin.operations import operation_of
+from ai_admin.services import services
+
+# What the guard itself answers, on every route that is not public.
+ERRORS: tuple[type[ApiError], ...] = (Unauthenticated, Forbidden, RateLimited, DatabaseUnavailable)
+_log = logging.getLogger(__name__)
+
+
+class RouteWithoutEntry(Exception):
+    """A route does not say who may call it; the application does not start."""
+
+
+def principal() -> Principal:
+    """Who makes the current request, which is not to a public route."""
+    return cast(Principal, g.principal)
+
+
+def actor() -> Actor:
+    """Who makes the current request, as operations and the audit log need them."""
+    caller = principal()
+    return Actor(
+        user_id=caller.user_id,
+        key_id=caller.key_id,
+        role=caller.role,
+        scopes=caller.scopes,
+        key_models=caller.key_models,
+        key_expires_at=caller.expires_at if caller.key_id else None,
+        audit_key=caller.audit_key,
+        request_id=request_id(),
+        source=request.remote_addr or "",
+    )
+
+
+def _admit() -> None:
+    """Let the request pass, or raise one of `ERRORS`."""
+    if request.url_rule is None:
+        return
+    operation = operation_of(current_app, request.url_rule.endpoint)
+    assert operation is not None, "install() has looked at every route"
+    if operation.entry == "public":
+        return
+    caller = services().principals.authenticate(request.headers.get("Authorization"))
+    g.principal = caller
+    if not services().rates.take(caller.user_id):
+        raise RateLimited
+    if isinstance(operation.entry, Scope) and operation.entry not in caller.scopes:
+        raise Forbidden(f"This needs the scope {operation.entry.value}, which the credential does not have.")
+
+
+def _record_refusal(response: Response) -> Response:
+    """Every refusal is an event. What cannot be written is in the log at least, and the answer stays."""
+    if response.status_code in {Unauthenticated.status, Forbidden.status} and services().refusals.take(None):
+        try:
+            with services().database.transaction() as connection:
+                events.refused(connection, actor() if "principal" in g else _nobody(), _what_was_refused(response))
+        except (DatabaseUnavailable, SchemaOutdated):
+            _log.warning("refusal not recorded", extra={"fields": {"requestId": request_id()}})
+    return response
+
+
+def _nobody() -> Actor:
+    return Actor(request_id=request_id(), source=request.remote_addr or "")
+
+
+def _what_was_refused(response: Response) -> dict[str, object]:
+    error = g.get("error")
+    return {
+        "method": request.method,
+        "route": request.url_rule.rule if request.url_rule else None,
+        "status": response.status_code,
+        "reason": error.reason if isinstance(error, Unauthenticated) else error.detail if error else "",
+    }
+
+
+def install(app: Flask) -> None:
+    """Guard every route of the application. Raises `RouteWithoutEntry` for one that does not say who may call it.
+
+    Comes after all blueprints: what is registered later would not have been looked at.
+    """
+    for rule in app.url_map.iter_rules():
+        if operation_of(app, rule.endpoint) is None:
+            raise RouteWithoutEntry(f"The view of {rule.rule} has no @describe with an entry")
+    app.before_request(_admit)
+    app.after_request(_record_refusal)

@@ -1,0 +1,134 @@
+"""Events: who did what to whom, with the values before and after, written in the transaction of the change.
+
+What is personal (names, addresses, attributes, the caller's address) is sealed under a key of that person, which
+stands in their row of `users` and nowhere else. Purge destroys the key with the row: the event stays, and so does
+every seal over it, and nothing in it tells any more who it was.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import orjson
+from nacl.exceptions import CryptoError
+from nacl.secret import Aead
+from psycopg.types.json import Jsonb
+from uuid_utils.compat import uuid7
+
+from ai_admin.access.actors import Actor
+from ai_admin.database import Connection
+from ai_admin.sql import queries
+
+PERSONAL = frozenset({"tag", "email", "name", "attributes"})
+_SQL = queries("audit")
+
+
+class Action(str, Enum):
+    """What was done; `subject:action`."""
+
+    USERS_CREATE = "users:create"
+    USERS_UPDATE = "users:update"
+    USERS_SUSPEND = "users:suspend"
+    USERS_ACTIVATE = "users:activate"
+    USERS_DELETE = "users:delete"
+    USERS_RESTORE = "users:restore"
+    USERS_PURGE = "users:purge"
+    KEYS_CREATE = "keys:create"
+    KEYS_UPDATE = "keys:update"
+    KEYS_ROTATE = "keys:rotate"
+    KEYS_REVOKE = "keys:revoke"
+    ACCESS_REFUSE = "access:refuse"
+
+
+def about_user(
+    connection: Connection,
+    by: Actor,
+    action: Action,
+    user_id: UUID,
+    audit_key: bytes | None,
+    changes: Mapping[str, Mapping[str, object]],
+) -> None:
+    """Write the event of a change to a user: `changes` has `before` and `after` of each changed member."""
+    event_id = uuid7()
+    personal = {member: change for member, change in changes.items() if member in PERSONAL}
+    sealed = None
+    if personal:
+        sealed = _seal(event_id, audit_key or _make_audit_key(connection, user_id), personal)
+    plain = {member: change for member, change in changes.items() if member not in PERSONAL}
+    _write(connection, by, action, event_id=event_id, target_id=user_id, changes=plain, personal=sealed)
+
+
+def about_key(connection: Connection, by: Actor, action: Action, user_id: UUID, changes: Mapping[str, object]) -> None:
+    """Write the event of a change to a key of a user."""
+    _write(connection, by, action, target_id=user_id, changes=changes)
+
+
+def refused(connection: Connection, by: Actor, what: Mapping[str, object]) -> None:
+    """Write the event of a request that was refused."""
+    _write(connection, by, Action.ACCESS_REFUSE, changes=what)
+
+
+def opened(event_id: UUID, audit_key: bytes | None, sealed: bytes | None) -> Any:
+    """What was sealed under a person's key; None where there was nothing, and where the person was purged."""
+    if sealed is None or audit_key is None:
+        return None
+    try:
+        return orjson.loads(Aead(audit_key).decrypt(sealed, event_id.bytes))
+    except CryptoError:
+        return None
+
+
+def changed(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """The members that differ, with both values."""
+    return {
+        member: {"before": before.get(member), "after": value}
+        for member, value in after.items()
+        if before.get(member) != value
+    }
+
+
+def _write(
+    connection: Connection,
+    by: Actor,
+    action: Action,
+    *,
+    changes: Mapping[str, object],
+    event_id: UUID | None = None,
+    target_id: UUID | None = None,
+    personal: bytes | None = None,
+) -> None:
+    event_id = event_id or uuid7()
+    connection.execute(
+        _SQL["insert"],
+        {
+            "id": event_id,
+            "actor_id": by.user_id,
+            "key_id": by.key_id,
+            "action": action.value,
+            "target_id": target_id,
+            "changes": Jsonb(changes),
+            "personal": personal,
+            "request_id": by.request_id,
+            "source": _source(connection, by, event_id),
+        },
+    )
+
+
+def _source(connection: Connection, by: Actor, event_id: UUID) -> bytes | None:
+    if by.user_id is None:
+        return by.source.encode() or None
+    return _seal(event_id, by.audit_key or _make_audit_key(connection, by.user_id), by.source)
+
+
+def _seal(event_id: UUID, key: bytes | None, value: object) -> bytes | None:
+    """The value under the person's key; None where the person has been purged meanwhile."""
+    return None if key is None else bytes(Aead(key).encrypt(orjson.dumps(value), event_id.bytes))
+
+
+def _make_audit_key(connection: Connection, user_id: UUID) -> bytes | None:
+    """Give a user a key; one that another request has just given is taken instead."""
+    row = connection.execute(_SQL["make_audit_key"], {"id": user_id}).fetchone()
+    if row is None:
+        row = connection.execute(_SQL["audit_keys"], {"ids": [user_id]}).fetchone()
+    return None if row is None else row["audit_key"]

@@ -1,0 +1,1 @@
+"""API keys of users: made, shown once, changed, replaced and revoked."""

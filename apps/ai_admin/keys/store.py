@@ -1,0 +1,169 @@
+"""The operations on API keys. They take a connection and who acts, not a request."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from ai_admin.access.actors import Actor
+from ai_admin.access.scopes import GATEWAY_SCOPES, ROLE_SCOPES, Scope, scopes_of
+from ai_admin.access.tokens import digest, make_key
+from ai_admin.audit import events
+from ai_admin.audit.events import Action
+from ai_admin.database import Connection, Row
+from ai_admin.errors import Forbidden, KeyNotFound, RequestInvalid, TooManyKeys, UserNotFound
+from ai_admin.keys.schemas import MOST_KEYS, ApiKeyCreate, ApiKeyUpdate
+from ai_admin.sql import queries
+from ai_admin.users import directory
+from ai_admin.users.schemas import Kind, Role, Status
+
+_COLUMNS = """id, name, last_four AS "lastFour", scopes, models, created_at AS "createdAt",
+    created_by AS "createdBy", expires_at AS "expiresAt", last_used_at AS "lastUsedAt", replaces"""
+_SQL = {name: sql.replace("{columns}", _COLUMNS) for name, sql in queries("keys").items()}
+_SETTABLE = ("name", "scopes", "models", "expiresAt")
+
+
+def list_of(connection: Connection, user_id: UUID) -> list[Row]:
+    """The keys of a user, oldest first. Raises `UserNotFound`."""
+    directory.get(connection, user_id)
+    return connection.execute(_SQL["list"], {"user_id": user_id}).fetchall()
+
+
+def create(connection: Connection, by: Actor, user_id: UUID, new: ApiKeyCreate) -> tuple[Row, str]:
+    """Make a key for a user; returns it as it is listed, and the key itself, which nothing keeps.
+
+    Where it replaces another one, that one ends when the overlap is over. Raises `UserNotFound`, `KeyNotFound`,
+    `Forbidden`, `TooManyKeys`, `RequestInvalid`.
+    """
+    user = _reachable(connection, by, user_id)
+    present = connection.execute(_SQL["list"], {"user_id": user_id}).fetchall()
+    if len(present) >= MOST_KEYS:
+        raise TooManyKeys
+    wanted = new.model_dump(mode="json", by_alias=True)
+    _require_grant(by, user, wanted, new.expires_at)
+    if new.replaces is not None:
+        _end(connection, _one(present, new.replaces), timedelta(seconds=new.overlap_seconds))
+    key = make_key()
+    row = _insert(connection, by, user_id, new, key)
+    action = Action.KEYS_ROTATE if new.replaces else Action.KEYS_CREATE
+    events.about_key(connection, by, action, user_id, {"key": str(row["id"]), **wanted})
+    return row, key
+
+
+def change(connection: Connection, by: Actor, user_id: UUID, key_id: UUID, update: ApiKeyUpdate) -> Row:
+    """Change the members of a key that were sent.
+
+    Raises `UserNotFound`, `KeyNotFound`, `Forbidden`, `RequestInvalid`.
+    """
+    user = _reachable(connection, by, user_id)
+    before = _locked(connection, user_id, key_id)
+    sent = update.model_dump(mode="json", by_alias=True, include=update.model_fields_set)
+    after = {**before, **sent}
+    if "expiresAt" in sent:
+        after["expiresAt"] = update.expires_at
+    if all(before[member] == after[member] for member in _SETTABLE):
+        return before
+    _require_grant(by, user, after, after["expiresAt"])
+    row = connection.execute(
+        _SQL["update"],
+        {
+            "id": key_id,
+            "name": after["name"],
+            "scopes": after["scopes"],
+            "models": after["models"],
+            "expires_at": after["expiresAt"],
+        },
+    ).fetchone()
+    assert row is not None, "the row is locked"
+    events.about_key(connection, by, Action.KEYS_UPDATE, user_id, {"key": str(key_id), **sent})
+    return row
+
+
+def revoke(connection: Connection, by: Actor, user_id: UUID, key_id: UUID) -> None:
+    """End a key for good. Raises `UserNotFound`, `KeyNotFound`, `Forbidden`."""
+    user = directory.get(connection, user_id)
+    by.require_reach(Role(user["role"]))
+    key = _locked(connection, user_id, key_id)
+    if by.user_id == user_id and by.key_id != key_id:
+        # Whoever finds a key that can do little must not be able to end those that can do more.
+        by.require_grant(_scopes(user, key))
+    connection.execute(_SQL["delete"], {"id": key_id})
+    events.about_key(connection, by, Action.KEYS_REVOKE, user_id, {"key": str(key_id), "name": key["name"]})
+
+
+def _reachable(connection: Connection, by: Actor, user_id: UUID) -> Row:
+    """The user, locked and not deleted, whose keys `by` may change."""
+    user = directory.lock(connection, user_id)
+    if user["status"] == Status.DELETED:
+        raise UserNotFound
+    by.require_reach(Role(user["role"]))
+    return user
+
+
+def _locked(connection: Connection, user_id: UUID, key_id: UUID) -> Row:
+    row = connection.execute(_SQL["get_for_update"], {"user_id": user_id, "id": key_id}).fetchone()
+    if row is None:
+        raise KeyNotFound
+    return row
+
+
+def _one(keys: Sequence[Row], key_id: UUID) -> Row:
+    for key in keys:
+        if key["id"] == key_id:
+            return key
+    raise KeyNotFound
+
+
+def _require_grant(by: Actor, user: Row, wanted: dict[str, Any], expires_at: datetime | None) -> None:
+    """Raise where the key would do more than its user, or than who makes it, may do."""
+    allowed = ROLE_SCOPES[Role(user["role"])] | (GATEWAY_SCOPES if user["kind"] == Kind.SERVICE else frozenset())
+    beyond = sorted(scope.value for scope in set(map(Scope, wanted["scopes"] or ())) - allowed)
+    if beyond:
+        raise RequestInvalid.at("body", "scopes", message=f"The user's role does not give {', '.join(beyond)}")
+    if expires_at is not None and expires_at <= datetime.now(timezone.utc):
+        raise RequestInvalid.at("body", "expiresAt", message="Must lie in the future")
+    by.require_grant(_scopes(user, wanted))
+    if by.user_id == user["id"]:
+        _require_no_escape(by, wanted["models"], expires_at)
+
+
+def _scopes(user: Row, key: Mapping[str, Any]) -> frozenset[Scope]:
+    granted = None if key["scopes"] is None else frozenset(map(Scope, key["scopes"]))
+    return scopes_of(Role(user["role"]), granted)
+
+
+def _require_no_escape(by: Actor, models: list[str] | None, expires_at: datetime | None) -> None:
+    """Raise `Forbidden` where who holds a limited key would make themselves one with wider limits."""
+    if by.key_models is not None and (models is None or set(models) - set(by.key_models)):
+        raise Forbidden("A key that is limited to models makes none for others.")
+    if by.key_expires_at is not None and (expires_at is None or expires_at > by.key_expires_at):
+        raise Forbidden("A key makes none that outlives it.")
+
+
+def _end(connection: Connection, key: Row, overlap: timedelta) -> None:
+    end = datetime.now(timezone.utc) + overlap
+    values = {"id": key["id"], "name": key["name"], "scopes": key["scopes"], "models": key["models"]}
+    expires_at = min(end, key["expiresAt"]) if key["expiresAt"] else end
+    connection.execute(_SQL["update"], {**values, "expires_at": expires_at})
+
+
+def _insert(connection: Connection, by: Actor, user_id: UUID, new: ApiKeyCreate, key: str) -> Row:
+    row = connection.execute(
+        _SQL["insert"],
+        {
+            "id": uuid7(),
+            "user_id": user_id,
+            "digest": digest(key),
+            "name": new.name,
+            "last_four": key[-4:],
+            "scopes": None if new.scopes is None else [scope.value for scope in new.scopes],
+            "models": new.models,
+            "created_by": by.user_id,
+            "expires_at": new.expires_at,
+            "replaces": new.replaces,
+        },
+    ).fetchone()
+    assert row is not None, "INSERT … RETURNING has a row"
+    return row

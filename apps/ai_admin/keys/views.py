@@ -1,0 +1,178 @@
+"""API keys, which users and gateways present: list, make, change and revoke them, for others or oneself."""
+
+from uuid import UUID
+
+from flask import Blueprint, Response
+
+from ai_admin.access.guard import actor, principal
+from ai_admin.access.scopes import Scope
+from ai_admin.errors import (
+    DatabaseUnavailable,
+    KeyNotFound,
+    PayloadTooLarge,
+    RequestInvalid,
+    RequestTimeout,
+    SchemaOutdated,
+    TooManyKeys,
+    UnsupportedMediaType,
+    UserNotFound,
+)
+from ai_admin.etags import entity_tag
+from ai_admin.http.answers import answer
+from ai_admin.http.body import read_body
+from ai_admin.http.path import read_uuid
+from ai_admin.http.query import read_query
+from ai_admin.keys import store
+from ai_admin.keys.schemas import ApiKey, ApiKeyCreate, ApiKeyList, ApiKeyUpdate, NewApiKey
+from ai_admin.operations import NoQuery, describe
+from ai_admin.services import services
+from ai_admin.users import directory
+from ai_admin.users.schemas import AiUser
+
+keys = Blueprint("keys", __name__, url_prefix="/ai/admin/users/<UserID>/keys")
+own = Blueprint("me", __name__, url_prefix="/ai/me")
+
+_BODY_ERRORS = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
+_CHANGE_ERRORS = (DatabaseUnavailable, SchemaOutdated)
+# An answer with a key must not stay in any cache (RFC 6749, 5.1).
+_NOT_KEPT = {"Cache-Control": "no-store"}
+
+
+@keys.get("")
+@describe(
+    "List keys",
+    Scope.KEYS_READ,
+    answers={200: ApiKeyList},
+    errors=(RequestInvalid, UserNotFound, DatabaseUnavailable),
+)
+def list_keys(UserID: str) -> Response:  # noqa: N803  the name that the route has under Fission
+    """The user's keys, without the keys themselves: those are shown once, when they are made."""
+    return _list(read_uuid("UserID", UserID))
+
+
+@keys.post("")
+@describe(
+    "Make a key",
+    Scope.KEYS_WRITE,
+    answers={201: NewApiKey},
+    body=ApiKeyCreate,
+    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *_CHANGE_ERRORS),
+)
+def create_key(UserID: str) -> Response:  # noqa: N803
+    """The answer shows the key, this once. With `replaces` another key of the user ends after an overlap."""
+    return _create(read_uuid("UserID", UserID), f"/ai/admin/users/{UserID}/keys")
+
+
+@keys.put("/<KeyID>")
+@describe(
+    "Change a key",
+    Scope.KEYS_WRITE,
+    answers={200: ApiKey},
+    body=ApiKeyUpdate,
+    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, *_CHANGE_ERRORS),
+)
+def change_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
+    """Members that are not sent stay as they are."""
+    return _change(read_uuid("UserID", UserID), KeyID)
+
+
+@keys.delete("/<KeyID>")
+@describe(
+    "Revoke a key",
+    Scope.KEYS_WRITE,
+    answers={204: None},
+    errors=(RequestInvalid, UserNotFound, KeyNotFound, *_CHANGE_ERRORS),
+)
+def revoke_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
+    """The key ends for good, in every process within five seconds."""
+    return _revoke(read_uuid("UserID", UserID), KeyID)
+
+
+@own.get("")
+@describe("Get oneself", "signed-in", answers={200: AiUser}, errors=(RequestInvalid, UserNotFound, DatabaseUnavailable))
+def get_me() -> Response:
+    """The user behind the credential."""
+    read_query(NoQuery)
+    with services().database.connection() as connection:
+        user = directory.get(connection, principal().user_id)
+    return answer(user, headers={"ETag": entity_tag(user["version"])})
+
+
+@own.get("/keys")
+@describe(
+    "List one's keys",
+    "signed-in",
+    answers={200: ApiKeyList},
+    errors=(RequestInvalid, UserNotFound, DatabaseUnavailable),
+)
+def list_my_keys() -> Response:
+    """One's own keys, without the keys themselves."""
+    return _list(principal().user_id)
+
+
+@own.post("/keys")
+@describe(
+    "Make a key for oneself",
+    "signed-in",
+    answers={201: NewApiKey},
+    body=ApiKeyCreate,
+    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *_CHANGE_ERRORS),
+)
+def create_my_key() -> Response:
+    """It can do no more than the credential that makes it: no other scopes or models, and no longer."""
+    return _create(principal().user_id, "/ai/me/keys")
+
+
+@own.put("/keys/<KeyID>")
+@describe(
+    "Change one's key",
+    "signed-in",
+    answers={200: ApiKey},
+    body=ApiKeyUpdate,
+    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, *_CHANGE_ERRORS),
+)
+def change_my_key(KeyID: str) -> Response:  # noqa: N803
+    """Members that are not sent stay as they are."""
+    return _change(principal().user_id, KeyID)
+
+
+@own.delete("/keys/<KeyID>")
+@describe(
+    "Revoke one's key",
+    "signed-in",
+    answers={204: None},
+    errors=(RequestInvalid, UserNotFound, KeyNotFound, *_CHANGE_ERRORS),
+)
+def revoke_my_key(KeyID: str) -> Response:  # noqa: N803
+    """The key ends for good, in every process within five seconds."""
+    return _revoke(principal().user_id, KeyID)
+
+
+def _list(user_id: UUID) -> Response:
+    read_query(NoQuery)
+    with services().database.connection() as connection:
+        return answer({"data": store.list_of(connection, user_id)})
+
+
+def _create(user_id: UUID, path: str) -> Response:
+    read_query(NoQuery)
+    new = read_body(ApiKeyCreate)
+    with services().database.transaction() as connection:
+        row, key = store.create(connection, actor(), user_id, new)
+    return answer({**row, "key": key}, 201, {"Location": f"{path}/{row['id']}", **_NOT_KEPT})
+
+
+def _change(user_id: UUID, key: str) -> Response:
+    read_query(NoQuery)
+    key_id = read_uuid("KeyID", key)
+    update = read_body(ApiKeyUpdate)
+    with services().database.transaction() as connection:
+        return answer(store.change(connection, actor(), user_id, key_id, update))
+
+
+def _revoke(user_id: UUID, key: str) -> Response:
+    read_query(NoQuery)
+    key_id = read_uuid("KeyID", key)
+    with services().database.transaction() as connection:
+        store.revoke(connection, actor(), user_id, key_id)
+    return Response(status=204)
