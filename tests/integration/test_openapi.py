@@ -289,7 +289,9 @@ def _teach(schema: BaseSchema, app: Flask) -> None:
 
     @schema.hook
     def map_case(context: Any, case: Any) -> Any:  # noqa: ARG001
-        """Valid requests name no cursor, which the service makes, no page beyond row 10,000, and no time gone by."""
+        """Valid requests name no cursor, which the service makes, no page beyond row 10,000, no time gone by, and no
+        scope that the user's role does not give.
+        """
         if case.meta and case.meta.generation.mode.is_positive and case.method == "GET":
             query = case.query or {}
             query.pop("cursor", None)
@@ -297,6 +299,7 @@ def _teach(schema: BaseSchema, app: Flask) -> None:
                 query.pop("page")
         if case.meta and case.meta.generation.mode.is_positive and isinstance(case.body, dict) and "keys" in case.path:
             case.body.pop("expiresAt", None)
+            case.body.pop("scopes", None)
             case.body.pop("replaces", None)
         return case
 

@@ -26,8 +26,9 @@ _SETTABLE = ("name", "scopes", "models", "expiresAt")
 
 
 def list_of(connection: Connection, user_id: UUID) -> list[Row]:
-    """The keys of a user, oldest first. Raises `UserNotFound`."""
-    directory.get(connection, user_id)
+    """The keys of a user who is not deleted, oldest first. Raises `UserNotFound`."""
+    if directory.get(connection, user_id)["status"] == Status.DELETED:
+        raise UserNotFound
     return connection.execute(_SQL["list"], {"user_id": user_id}).fetchall()
 
 
