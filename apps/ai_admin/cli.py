@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from ai_admin import deploy
 from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_settings, readings
 from ai_admin.errors import ApiError
 from ai_admin.server import serve as serve_settings
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 app.add_typer(config, name="config")
+app.add_typer(deploy.app, name="deploy")
 
 # Characters a line where nobody looks: lines of a table should not break in a log.
 _WIDE = 250

@@ -155,7 +155,7 @@ def _mount(profile: Profile, mount: Path, postgres: EmbeddedPostgres | None) -> 
         secret["PG_HOST"] = str(postgres.socket_folder)
         secret["PG_PORT"] = "5432"
     shutil.rmtree(mount, ignore_errors=True)
-    for kind, name, values in (("secrets", SECRET_NAME, secret), ("configs", CONFIG_NAME, profile.config)):
+    for kind, name, values in (("secrets", SECRET_NAME, secret), ("configs", CONFIG_NAME, profile.config_map())):
         folder = mount / kind / _NAMESPACE / name
         folder.mkdir(parents=True, mode=0o700)
         for key, value in values.items():

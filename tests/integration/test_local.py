@@ -169,14 +169,18 @@ def test_a_wrong_profile_is_told(start: Start, root: Path, profile: str, told: s
 
 
 def test_a_database_in_the_profile_is_used_and_none_started(start: Start, root: Path, settings: Settings) -> None:
-    """With PG_HOST set, the embedded PostgreSQL stays away."""
+    """With PG_HOST set, the embedded PostgreSQL stays away; the profile's ConfigMap is in force too."""
     secret = {
         "PG_HOST": settings.secret.pg_host,
         "PG_DATABASE": settings.secret.pg_database,
         "PG_USER": settings.secret.pg_user,
     }
-    (root / ".fission" / "local-deployment.json").write_text(json.dumps({"stage": "local", "secret": secret}))
+    profile = {"stage": "local", "secret": secret, "config": {"ALLOWED_ORIGINS": "https://a.example", "POOL_SIZE": 3}}
+    (root / ".fission" / "local-deployment.json").write_text(json.dumps(profile))
     server = start()
     address = server.wait_for_address()
-    assert httpx.get(f"{address}/readyz").json()["status"] == "ready"
+    answer = httpx.get(f"{address}/readyz", headers={"Origin": "https://a.example"})
+    assert answer.json()["status"] == "ready"
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://a.example"
+    assert (root / ".local/data/mount/configs/local/fission-ai-work-config/POOL_SIZE").read_text() == "3"
     assert not (root / ".local" / "data" / "postgres").exists()
