@@ -1,13 +1,21 @@
 """`ai-admin`, as operators run it."""
 
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
 from ai_admin.cli import app
 from ai_admin.config import Settings
-from tests.conftest import write_mount
+from tests.conftest import ROOT, write_mount
 
 runner = CliRunner()
 
@@ -56,3 +64,47 @@ def test_without_settings_the_message_says_what_is_missing(tmp_path: Path, comma
     assert result.exit_code == 1
     assert "PG_HOST: is missing" in result.output
     assert isinstance(result.exception, SystemExit)
+
+
+def test_serve_answers_until_it_is_told_to_end(settings: Settings, tmp_path: Path) -> None:
+    """A process manager starts it, asks for its health as the container image does, and ends it by SIGTERM."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    address = f"http://127.0.0.1:{port}"
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    [check] = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", dockerfile, re.MULTILINE)
+    health = [sys.executable, *json.loads(check.replace(":8080", f":{port}"))[1:]]
+    # Nothing but the temporary folder may be written to; a proxy must not come between the check and the process.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "apps"),
+        "TMPDIR": str(scratch),
+        "http_proxy": "http://[::1]:1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ai_admin", "serve", "--root", str(settings.root), "--port", port],
+        env={**environment, "NO_COLOR": "1", "no_proxy": "127.0.0.1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    try:
+        assert next((line for line in process.stderr if line.startswith("Serving")), "") == f"Serving {address}\n"
+        with httpx.Client(base_url=address, trust_env=False) as client:
+            assert client.get("/healthz").json() == {"status": "ok"}
+            assert client.get("/readyz").json()["status"] == "ready"
+            assert client.get("/metrics").status_code == 200
+        subprocess.run(health, env=environment, check=True, timeout=20)
+        assert list(scratch.iterdir())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert subprocess.run(health, env=environment, capture_output=True, check=False, timeout=20).returncode == 1
+    assert list(scratch.iterdir()) == []
