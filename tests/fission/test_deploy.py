@@ -101,7 +101,7 @@ def test_rendered_resources_pass_fissions_crds(tmp_path: Path, stage: str) -> No
 
 @stages
 def test_a_stage_has_the_functions_and_routes_of_specs(tmp_path: Path, stage: str) -> None:
-    """A stage changes values alone: no function, trigger, path, method or reference is lost or renamed."""
+    """A stage changes values alone: no function, trigger, path, method, reference or order is lost or changed."""
     rendered(tmp_path / "out", stage, "--without-secret")
     folder = tmp_path / "out" / "specs"
 
@@ -113,6 +113,8 @@ def test_a_stage_has_the_functions_and_routes_of_specs(tmp_path: Path, stage: st
         ]
 
     assert shape(documents(folder)) == shape(specs.resources())
+    for made, source in zip(of_kind("Function", folder), specs.of_kind("Function"), strict=True):
+        assert [member for member in made["spec"] if member in source["spec"]] == list(source["spec"])
     assert {file.name for file in folder.iterdir()} == {file.name for file in specs.FOLDER.iterdir()}
 
 
