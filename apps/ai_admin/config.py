@@ -25,6 +25,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from ai_admin.vault.keyring import KeyRing
+
 SECRET_NAME = "fission-ai-work-env"  # noqa: S105  the name of the Secret, not its content
 CONFIG_NAME = "fission-ai-work-config"
 Section = TypeVar("Section", bound=BaseModel)
@@ -63,6 +65,11 @@ def read_config(key: str, root: Path | None = None) -> str | None:
     return _read("configs", key, root)
 
 
+def secret_file(key: str, root: Path | None = None) -> Path | None:
+    """The file of `key` in the mounted Secret; None where there is none."""
+    return _mounted("secrets", key, root or config_root())
+
+
 def _key_of_32_bytes(value: SecretStr) -> SecretStr:
     try:
         raw = base64.b64decode(value.get_secret_value(), validate=True)
@@ -70,6 +77,12 @@ def _key_of_32_bytes(value: SecretStr) -> SecretStr:
         raise ValueError("must be base64") from None
     if len(raw) != Aead.KEY_SIZE:
         raise ValueError(f"must be 32 bytes in base64, not {len(raw)}")
+    return value
+
+
+def _key_ring(value: SecretStr) -> SecretStr:
+    if value.get_secret_value():
+        KeyRing.parse(value)
     return value
 
 
@@ -101,6 +114,12 @@ class SecretSettings(DatabaseSettings):
     cursor_key: Annotated[SecretStr, AfterValidator(_key_of_32_bytes)] = Field(
         description="32 random bytes in base64 that seal the cursors of lists. Every process of one "
         "deployment has the same; a change makes open cursors invalid and nothing else."
+    )
+
+    vault_keys: Annotated[SecretStr, AfterValidator(_key_ring)] = Field(
+        default=SecretStr(""),
+        description="The key ring of the vault, in JSON; docs/security.md has its form. A change is taken up within a "
+        "second of reaching the file.",
     )
 
     def cursor_key_bytes(self) -> bytes:
