@@ -4,13 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from ai_admin.access import identity
 from ai_admin.access.identity import IdentityProvider
 from tests.identity_provider import AUDIENCE, ISSUER, Clock, Provider, serving
 
 
 @pytest.fixture
-def provider() -> Iterator[Provider]:
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     """A provider with a key of each kind, whose id is the name of its algorithm."""
+    # On a busy machine three seconds are not long.
+    monkeypatch.setattr(identity, "_TIMEOUT_S", 20.0)
     with serving(Provider()) as provider:
         yield provider
 

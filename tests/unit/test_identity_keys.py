@@ -355,7 +355,7 @@ def test_a_provider_that_does_not_answer(
         verifier.verify(token())
     _fetching(verifier).join(HELD_S / 2)
     assert not _fetching(verifier).is_alive(), "the socket has a timeout of its own"
-    assert held.asked.is_set()
+    assert held.asked.wait(HELD_S)
     held.released.set()
 
 
@@ -367,8 +367,8 @@ def test_a_provider_that_answers_drop_by_drop(
     hung_up, stop = threading.Event(), threading.Event()
 
     def drip(request: Handler) -> None:
-        request.send(b"")
         try:
+            request.send(b"")
             while not stop.wait(0.01):
                 request.wfile.write(b" ")
         except OSError:
@@ -403,20 +403,21 @@ def test_a_fetch_that_was_given_up_brings_nothing_back(
 ) -> None:
     """An answer that hung for a minute is older than what came after it: a withdrawn key does not return with it."""
     verifier.verify(token())
-    monkeypatch.setattr(identity, "_download", lambda _: held_download())
-    released = threading.Event()
-    old = provider.body
+    old, asked, released = provider.body, threading.Event(), threading.Event()
 
-    def held_download() -> bytes:
+    def hang(_: str) -> bytes:
+        asked.set()
         released.wait(HELD_S)
         return old
 
-    monkeypatch.setattr(identity, "_TIMEOUT_S", 0.1)
     clock.time += 600
     late = token(claims(exp=START + 5000))
-    assert verifier.verify(late).subject == "ada"
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "_download", hang)
+        patch.setattr(identity, "_TIMEOUT_S", 0.1)
+        assert verifier.verify(late).subject == "ada"
+        assert asked.wait(HELD_S)
     hanging = _fetching(verifier)
-    monkeypatch.undo()
     provider.keys = [jwk(RSA)]
     clock.time += 60
     assert_refused(verifier, late, "no key")
