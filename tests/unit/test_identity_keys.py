@@ -96,6 +96,15 @@ def test_unusable_keys_are_passed_over(
     assert verifier.verify(token(header={"kid": "good"}, alg="RS256", by=RSA_OTHER)).subject == "ada"
 
 
+@pytest.mark.parametrize(("alg", "signer", "published"), UNUSABLE)
+def test_an_unusable_key_is_not_the_only_key(
+    verifier: IdentityProvider, provider: Provider, alg: str, signer: Signer, published: object
+) -> None:
+    """Nor does it serve a token that names no key, where there is no other."""
+    provider.keys = [published]
+    assert_refused(verifier, token(header={"kid": ...}, alg=alg, by=signer), "no key")
+
+
 def test_keys_that_say_what_they_are_for(verifier: IdentityProvider, provider: Provider) -> None:
     """Members that describe a key and are right, and those that nobody needs, stand in no one's way."""
     more: dict[str, Any] = {"use": "sig", "key_ops": ["verify"], "x5c": ["MIIB"], "x5t": "abc", "nbf": 5}
@@ -392,7 +401,7 @@ def test_others_go_on_while_one_fetches(verifier: IdentityProvider, provider: Pr
         assert held.asked.wait(HELD_S)
         for _ in range(20):
             assert verifier.verify(late).subject == "ada"
-        assert not held.released.is_set()
+        assert not waiting.done()
         held.released.set()
         assert waiting.result().subject == "ada"
     assert provider.hits == 2
