@@ -26,3 +26,5 @@ rm -rf "$DEPLOY_PKG/ai_admin/migrations" "$DEPLOY_PKG/ai_admin/reference_assets"
 find "$DEPLOY_PKG" -name __pycache__ -type d -prune -exec rm -rf {} +
 find "$DEPLOY_PKG" \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -type f \
   -exec rm -f {} +
+# Bytecode, or every new pod would compile it all before its first answer. The archive may give files other times.
+"$PYTHON" -m compileall -q --invalidation-mode unchecked-hash "$DEPLOY_PKG"
