@@ -1,4 +1,4 @@
-"""What every test may ask for: a migrated database of its own, settings that lead to it, and the API over HTTP."""
+"""What every test may ask for: a migrated database of its own, and settings that lead to it."""
 
 import base64
 import itertools
@@ -16,10 +16,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from ai_admin import fission, migrate
+from ai_admin import migrate
 from ai_admin.access.tokens import digest, make_key
-from ai_admin.app import create_app
-from ai_admin.config import CONFIG_NAME, ROOT_VARIABLE, SECRET_NAME, Settings, load_settings
+from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings, load_settings
 from ai_admin.database import Database
 from ai_admin.embedded import EmbeddedPostgres
 from tests.fission.double import Router
@@ -58,10 +57,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The same tests for each way to run the application."""
     parser.addoption(
         "--mount",
-        choices=["application", "function"],
+        choices=["application", "function", "server", "environment"],
         default="application",
-        help="run the API tests against the application (default) or as Fission functions behind a router",
+        help="run the API tests against the application (default), as Fission functions behind a router, against "
+        "the local server, or as functions in Fission's own environment behind a router",
     )
+    parser.addoption("--fission-environment", type=Path, help="server.py of Fission's Python environment")
+    parser.addoption("--fission-python", type=Path, help="a Python with the packages of Fission's image")
+    parser.addoption("--fission-package", type=Path, help="the folder that apps/build.sh has made with that Python")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip, and so count, what a mount cannot show; pyproject.toml says what the markers mean."""
+    mount = config.getoption("--mount")
+    for item in items:
+        if mount in {"server", "environment"} and item.get_closest_marker("in_process"):
+            item.add_marker(pytest.mark.skip(reason="looks into the application's own process"))
+        if mount in {"function", "environment"} and item.get_closest_marker("routing"):
+            item.add_marker(pytest.mark.skip(reason="does not reach a function"))
 
 
 @pytest.fixture(scope="session")
@@ -142,24 +155,10 @@ def flask_client(app: Flask) -> FlaskClient:
 
 
 @contextmanager
-def calling(app: Flask, serving: Flask | Router | None = None) -> Iterator[httpx.Client]:
-    """An HTTP client of an application, or of what serves it; closes the application's pool at the end."""
-    transport = httpx.WSGITransport(app=serving or app)
+def calling(app: Flask, router: Router | None = None) -> Iterator[httpx.Client]:
+    """An HTTP client of an application, or of the router before it; closes the application's pool at the end."""
+    transport = httpx.WSGITransport(app=router or app)
     with closing(app.extensions["ai_admin"].database), _client(transport) as client:
-        yield client
-
-
-@pytest.fixture
-def api(settings: Settings, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
-    """An HTTP client of the API on an empty directory, by the way that `--mount` says."""
-    monkeypatch.setenv(ROOT_VARIABLE, str(settings.root))
-    if request.config.getoption("--mount") == "function":
-        fission.application.cache_clear()
-        serving: Flask | Router = Router(ROOT / "apps")
-        app = fission.application()
-    else:
-        serving = app = create_app(settings)
-    with calling(app, serving) as client:
         yield client
 
 

@@ -14,6 +14,7 @@ from threading import Barrier
 from typing import TypeVar
 
 import httpx
+from psycopg.sql import SQL, Identifier
 
 from ai_admin.config import ROOT_VARIABLE, Settings, load_settings
 from ai_admin.embedded import EmbeddedPostgres
@@ -44,6 +45,14 @@ def own_database(postgres: EmbeddedPostgres, folder: Path, **config: str) -> Ite
     yield load_settings(write_mount(folder / "mount", database_secret(postgres, name), config))
     with postgres.connect("postgres") as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def empty(postgres: EmbeddedPostgres, database: str) -> None:
+    """Take every row out of a migrated database."""
+    with postgres.connect(database) as connection:
+        tables = "SELECT relname FROM pg_stat_user_tables WHERE relname <> 'alembic_version'"
+        names = SQL(", ").join(Identifier(name) for (name,) in connection.execute(tables))
+        connection.execute(SQL("TRUNCATE {}").format(names))
 
 
 @contextmanager

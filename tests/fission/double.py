@@ -8,7 +8,7 @@ to path `/` with the query kept, names the whole address in `X-Fission-Full-Url`
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as Answer
 from tests.fission.specs import functions, triggers
 
 Main = Callable[[], Response]
+WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
 # server.py routes these; PATCH gets 405 before `main()`.
 ENVIRONMENT_METHODS = ["GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE"]
 
@@ -47,19 +48,24 @@ def environment(main: Main) -> Flask:
     return app
 
 
+def specialised(folder: Path) -> dict[str, WSGIApplication]:
+    """An environment for each function in `specs/`, specialised with the package in `folder`."""
+    return {name: environment(load(folder, main)) for name, main in functions().items()}
+
+
 @dataclass(frozen=True)
 class _Trigger:
     path: re.Pattern[str]
     methods: frozenset[str]
-    function: Any
+    function: WSGIApplication
 
 
 class Router:
-    """A WSGI application that forwards to the environments of all functions in `specs/`."""
+    """A WSGI application that forwards to the environments of all functions in `specs/`, by the functions' names."""
 
-    def __init__(self, folder: Path) -> None:
-        """Specialise an environment for each function of the package in `folder`."""
-        environments = {name: environment(load(folder, main)) for name, main in functions().items()}
+    def __init__(self, environments: Mapping[str, WSGIApplication], *, direct: bool = False) -> None:
+        """`direct` is no router but a caller inside the cluster: any method, parameters, no `X-Fission-Full-Url`."""
+        self._direct = direct
         self._triggers = [
             _Trigger(_pattern(trigger.path), frozenset(trigger.methods), environments[trigger.function])
             for trigger in triggers()
@@ -70,21 +76,19 @@ class Router:
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         matches = [(trigger, match) for trigger in self._triggers if (match := trigger.path.fullmatch(path))]
         for trigger, match in matches:
-            if environ["REQUEST_METHOD"] in trigger.methods:
-                answer: Iterable[bytes] = trigger.function(_forwarded(environ, path, match), start_response)
-                return answer
+            if self._direct or environ["REQUEST_METHOD"] in trigger.methods:
+                return trigger.function(self._forwarded(environ, path, match), start_response)
         return Answer(status=405 if matches else 404)(environ, start_response)
+
+    def _forwarded(self, environ: dict[str, Any], path: str, match: re.Match[str]) -> dict[str, Any]:
+        query = environ.get("QUERY_STRING", "")
+        headers = {f"X_FISSION_PARAMS_{name.upper()}": value for name, value in match.groupdict().items()}
+        if not self._direct:
+            headers["X_FISSION_FULL_URL"] = f"{path}?{query}" if query else path
+        # PEP 3333: octets as Latin-1.
+        octets = {f"HTTP_{name}": value.encode().decode("latin-1") for name, value in headers.items()}
+        return {**environ, **octets, "PATH_INFO": "/"}
 
 
 def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
-
-
-def _forwarded(environ: dict[str, Any], path: str, match: re.Match[str]) -> dict[str, Any]:
-    query = environ.get("QUERY_STRING", "")
-    parameters = {
-        f"HTTP_X_FISSION_PARAMS_{name.upper()}": value.encode().decode("latin-1")
-        for name, value in match.groupdict().items()
-    }
-    full_url = {"HTTP_X_FISSION_FULL_URL": f"{path}?{query}" if query else path}
-    return {**environ, **parameters, **full_url, "PATH_INFO": "/"}

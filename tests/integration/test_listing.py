@@ -18,11 +18,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ai_admin import listing
-from ai_admin.app import create_app
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.users import views
 from ai_admin.users.schemas import UserOrder
-from tests.conftest import OWNER_ID, calling
+from tests.conftest import OWNER_ID
+from tests.mounts import mounted
 from tests.serving import USERS, own_database
 
 User = dict[str, Any]
@@ -187,12 +187,14 @@ def made_up(number: int, chance: random.Random) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def directory(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Directory]:
+def directory(
+    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Directory]:
     """Three hundred users, made once: some deleted, some changed, many created in the same microsecond."""
     chance = random.Random(2)
     with (
         own_database(postgres, tmp_path_factory.mktemp("listing"), LOG_LEVEL="WARNING") as settings,
-        calling(create_app(settings)) as api,
+        mounted(settings, pytestconfig) as api,
         postgres.connect(settings.secret.pg_database) as sql,
     ):
         paths = []
@@ -221,7 +223,12 @@ def directory(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
 SMALL = {"STRETCH_PER_ROW": 1, "LONGEST_FIRST_STRETCH": 7, "COLLECTED": 30, "COUNTED": 25, "FREQUENT": 0}
 
 
-@pytest.fixture(params=[False, True], ids=["as it is", "small budgets"])
+@pytest.fixture(
+    params=[
+        pytest.param(False, id="as it is"),
+        pytest.param(True, id="small budgets", marks=pytest.mark.in_process),
+    ]
+)
 def reach(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """As it is, and with budgets that a list soon exhausts; returns how far totals are counted."""
     if request.param:
@@ -427,14 +434,19 @@ def test_words_and_prefixes(languages: httpx.Client, query: dict[str, str], tags
 
 
 @pytest.fixture(scope="module")
-def languages(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def languages(
+    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[httpx.Client]:
     """A few names in a few scripts."""
     names = {
         "ada": "Ada Lovelace", "zoe": "Zoë Brontë", "plain": "Zoe Bronte", "viet": "Đặng Thị Ánh", "german": "Straße",
         "greek": "Άνθη", "russian": "Ёлка", "chinese": "李小龍", "japanese": "山田 太郎", "korean": "김민수",
         "wide": "ＦＵＬＬ", "smile": "😀",
     }  # fmt: skip
-    with own_database(postgres, tmp_path_factory.mktemp("languages")) as settings, calling(create_app(settings)) as api:
+    with (
+        own_database(postgres, tmp_path_factory.mktemp("languages")) as settings,
+        mounted(settings, pytestconfig) as api,
+    ):
         for tag, name in names.items():
             email = {"email": "Ada.L@example.com"} if tag == "ada" else {}
             assert api.post(USERS, json={"tag": tag, "name": name, "kind": "service", **email}).status_code == 201
@@ -514,6 +526,7 @@ def test_what_is_committed_is_found_at_once(api: httpx.Client) -> None:
         assert api.get(USERS).json()["total"] == number + 2
 
 
+@pytest.mark.in_process
 def test_a_page_takes_a_fixed_number_of_queries(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     """litellm #28221, open-webui #13724: a query per row to draw a list."""
     queries: list[object] = []
