@@ -1,0 +1,224 @@
+"""The same requests to the application and to its functions: the answers are the same, octet for octet.
+
+Only what no two deployments share is masked: ids that the service makes, times, sealed cursors.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.errors import ErrorCode
+from ai_admin.idempotency import _digest
+from tests.mounts import OVER_HTTP, mounted
+from tests.serving import USERS, own_database
+
+ABSENT = f"{USERS}/01890a5d-ac96-774b-bcce-b302099a8057"
+ADA = {"tag": "ada", "email": "ada@example.com", "name": "Ada Lovelace", "attributes": {"team": "a&b"}}
+BOT = {"tag": "bot", "kind": "service", "name": "Zoë Ünï"}
+CONSOLE = {"Origin": "https://console.example"}
+STRANGER = {"Origin": "https://evil.example"}
+_LOCK = int.from_bytes(_digest("create user", "held")[:8], "big", signed=True)
+# What concerns the connection or the server that writes to it.
+_OF_THE_SERVER = {"connection", "keep-alive", "transfer-encoding", "date", "server"}
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_CURSOR = re.compile(r'"nextCursor":"([\w-]+)"')
+
+
+@dataclass(frozen=True)
+class Step:
+    """One request, and SQL that makes the circumstances before it and takes them away after it.
+
+    `{ada}` in the path is where the user is whom the step that is named `ada` has created, `{cursor}` the last cursor.
+    """
+
+    name: str
+    request: str
+    body: object = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    given: str = "SELECT"
+    after: str = "SELECT"
+    # What an HTTP client does not send, and what the router does not hand on.
+    in_process: bool = False
+    unrouted: bool = False
+
+
+STEPS = (
+    Step("schema outdated", f"POST {USERS}", ADA, given="UPDATE alembic_version SET version_num = '0000'",
+         after="UPDATE alembic_version SET version_num = '0001'"),
+    Step("empty list", f"GET {USERS}"),
+    Step("ada", f"POST {USERS}", ADA),
+    Step("bot", f"POST {USERS}", BOT, CONSOLE),
+    Step("create again", f"POST {USERS}", ADA),
+    Step("create with the same email", f"POST {USERS}", ADA | {"tag": "b"}),
+    Step("create nothing", f"POST {USERS}", {}),
+    Step("create from broken JSON", f"POST {USERS}", b'{"tag": '),
+    Step("create with a query", f"POST {USERS}?x=1", ADA),
+    Step("create from text", f"POST {USERS}", b"ada", {"Content-Type": "text/plain"}),
+    Step("create from too much", f"POST {USERS}", b" " * 70_000, STRANGER),
+    Step("create from a body cut short", f"POST {USERS}", b"{", {"Content-Length": "9"}, in_process=True),
+    Step("keyed", f"POST {USERS}", BOT | {"tag": "keyed"}, {"Idempotency-Key": "k"}),
+    Step("replay", f"POST {USERS}", BOT | {"tag": "keyed"}, {"Idempotency-Key": "k"}),
+    Step("key reused", f"POST {USERS}", BOT | {"tag": "other"}, {"Idempotency-Key": "k"}),
+    Step("key in use", f"POST {USERS}", BOT | {"tag": "other"}, {"Idempotency-Key": "held"},
+         given=f"SELECT pg_advisory_lock({_LOCK})", after=f"SELECT pg_advisory_unlock({_LOCK})"),
+    Step("bad key", f"POST {USERS}", BOT, {"Idempotency-Key": "a b"}),
+    Step("internal error", f"POST {USERS}", BOT | {"tag": "boom"},
+         given="ALTER TABLE users ADD CONSTRAINT surprise CHECK (tag <> 'boom')",
+         after="ALTER TABLE users DROP CONSTRAINT surprise"),
+    Step("list", f"GET {USERS}", headers=CONSOLE),
+    Step("list for a stranger", f"GET {USERS}", headers=STRANGER),
+    Step("head of the list", f"HEAD {USERS}"),
+    Step("page", f"GET {USERS}?sort=tag&size=1"),
+    Step("next page", f"GET {USERS}?sort=tag&size=1&count=none&cursor={{cursor}}"),
+    Step("cursor of another list", f"GET {USERS}?sort=name&cursor={{cursor}}"),
+    Step("page none", f"GET {USERS}?page=0"),
+    Step("empty query", f"GET {USERS}?"),
+    Step("query of nothing", f"GET {USERS}?&&"),
+    Step("parameter without a value", f"GET {USERS}?tag"),
+    Step("words with plus", f"GET {USERS}?q=ada+love"),
+    Step("words with encoded plus", f"GET {USERS}?q=ada%2Blove"),
+    Step("encoded name of a parameter", f"GET {USERS}?%74ag=%61da"),
+    Step("other script", f"GET {USERS}?q=%C3%BCn%C3%AF"),
+    Step("octets that are no UTF-8", f"GET {USERS}?q=%FF"),
+    Step("brackets", f"GET {USERS}?attributes[team]=a%26b&tag%5Bprefix%5D=a"),
+    Step("question mark and semicolon", f"GET {USERS}?tag=a?b;c=d"),
+    Step("repeated", f"GET {USERS}?tag=ada&tag=bot&sort=tag&sort=name"),
+    Step("unknown parameter", f"GET {USERS}?x-fission-params-userid=1"),
+    Step("get", "GET {ada}", headers=CONSOLE),
+    Step("head of one", "HEAD {ada}"),
+    Step("not modified", "GET {ada}", headers={"If-None-Match": 'W/"1"'}),
+    Step("modified", "GET {ada}", headers={"If-None-Match": '"7"'}),
+    Step("bad condition", "GET {ada}", headers={"If-None-Match": "1"}),
+    Step("get with a query", "GET {ada}?tag=ada"),
+    Step("get an absent one", f"GET {ABSENT}"),
+    Step("head of an absent one", f"HEAD {ABSENT}"),
+    Step("id in capitals", f"GET {ABSENT.upper().replace(USERS.upper(), USERS)}"),
+    Step("percent-encoded id", f"GET {USERS}/%30%31890a5d%2Dac96-774b-bcce-b302099a8057"),
+    Step("encoded octets in the id", f"GET {USERS}/%C3%A4%2B+%25"),
+    Step("no id", f"GET {USERS}/ada"),
+    Step("own parameter", "GET {ada}", headers={"X-Fission-Params-Other": "x", "X-Fission-Params-UserId": "y"}),
+    Step("request id", "GET {ada}", headers={"X-Fission-Request-ID": "from-the-router.1"}),
+    Step("bad request id", "GET {ada}", headers={"X-Fission-Request-ID": "a b"}),
+    Step("change", "PUT {ada}", {"name": "Ada King"}, {"If-Match": '"1"'}),
+    Step("change nothing", "PUT {ada}", {}),
+    Step("change another version", "PUT {ada}", {"name": "X"}, {"If-Match": '"1"', **CONSOLE}),
+    Step("change to a taken tag", "PUT {ada}", {"tag": "bot"}),
+    Step("change from text", "PUT {ada}", b"x", {"Content-Type": "text/plain"}),
+    Step("change with faults", "PUT {ada}", {"name": "", "colour": 1, "models": ["\u00e9"]}),
+    Step("change an absent one", f"PUT {ABSENT}", {}),
+    Step("delete another version", "DELETE {ada}", headers={"If-Match": '"1"'}),
+    Step("delete", "DELETE {ada}"),
+    Step("delete again", "DELETE {ada}"),
+    Step("get a deleted one", "GET {ada}"),
+    Step("bring back", "PUT {ada}", {"status": "active"}),
+    Step("purge with a fault", "DELETE {ada}?purge=1"),
+    Step("purge", "DELETE {ada}?purge=true"),
+    Step("preflight", f"OPTIONS {USERS}", headers={**CONSOLE, "Access-Control-Request-Method": "POST"}),
+    Step("preflight of one", f"OPTIONS {ABSENT}", headers={**STRANGER, "Access-Control-Request-Method": "PUT"}),
+    Step("method of the other path", f"DELETE {USERS}", unrouted=True),
+    Step("method of the other function", "POST {bot}", {}, CONSOLE, unrouted=True),
+    Step("database away", f"GET {USERS}", headers=CONSOLE,
+         given="ALTER ROLE ai_admin CONNECTION LIMIT 0; SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+         " WHERE usename = 'ai_admin'"),
+    Step("database away for a change", "PUT {bot}", {}, after="ALTER ROLE ai_admin CONNECTION LIMIT -1"),
+)  # fmt: skip
+
+Answer = tuple[int, list[tuple[str, str]], str]
+
+
+def masked(text: str, names: dict[str, str]) -> str:
+    """The text without what no two deployments share: ids are named, in the order in which they appear."""
+    text = _UUID.sub(lambda found: names.setdefault(found[0], f"<id {len(names)}>"), text)
+    return _CURSOR.sub('"nextCursor":"<cursor>"', _TIME.sub("<time>", text))
+
+
+def in_order(name: str, value: str) -> str:
+    """The header's value; Allow is a set (RFC 9110, 10.2.1), which each process has in an order of its own."""
+    return ", ".join(sorted(value.split(", "))) if name == "allow" else value
+
+
+def answers(api: httpx.Client, sql: psycopg.Connection, *, routed: bool, over_http: bool) -> dict[str, Answer]:
+    """What the API answers to each step, by the steps' names."""
+    known: dict[str, str] = {"cursor": ""}
+    names: dict[str, str] = {}
+    given: dict[str, Answer] = {}
+    for step in STEPS:
+        if (step.unrouted and routed) or (step.in_process and over_http):
+            continue
+        sql.execute(step.given.encode())
+        response = send(api, step, known)
+        sql.execute(step.after.encode())
+        location = response.headers.get("Location")
+        if location:
+            known[step.name] = location
+            names[location.removeprefix(f"{USERS}/")] = f"<{step.name}>"
+        cursor = _CURSOR.search(response.text)
+        if cursor:
+            known["cursor"] = cursor[1]
+        # An id that no step has made is one of this answer alone.
+        own = dict(names)
+        headers = [
+            (name.decode().lower(), masked(value.decode("latin-1"), own)) for name, value in response.headers.raw
+        ]
+        kept = sorted((name, in_order(name, value)) for name, value in headers if name not in _OF_THE_SERVER)
+        given[step.name] = (response.status_code, kept, masked(response.content.decode(), own))
+    return given
+
+
+def send(api: httpx.Client, step: Step, known: dict[str, str]) -> httpx.Response:
+    """The answer to a step's request."""
+    method, url = step.request.format(**known).split(" ")
+    body: dict[str, Any] = {"content": step.body} if isinstance(step.body, bytes) else {"json": step.body}
+    headers = {"Content-Type": "application/json", **step.headers} if step.body is not None else step.headers
+    return api.request(method, url, headers=headers, **(body if step.body is not None else {}))
+
+
+@pytest.fixture(scope="module")
+def given(
+    postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> dict[str, dict[str, Answer]]:
+    """The answers of the application, of its functions (or of what `--mount` says) and of direct calls of them."""
+    mount = pytestconfig.getoption("--mount")
+    function = mount if mount in {"function", "environment"} else "function"
+    ways = {
+        "application": ("application", False),
+        "mounted": (function if mount == "application" else mount, False),
+        "direct": (function, True),
+    }
+    config = {"ALLOWED_ORIGINS": CONSOLE["Origin"], "MAX_BODY_BYTES": "65536", "POOL_TIMEOUT_MS": "500"}
+    found = {}
+    for way, (chosen, direct) in ways.items():
+        with (
+            own_database(postgres, tmp_path_factory.mktemp(way), **config) as settings,
+            postgres.connect(settings.secret.pg_database) as sql,
+            mounted(settings, pytestconfig, chosen, direct=direct) as api,
+        ):
+            routed = chosen in {"function", "environment"} and not direct
+            found[way] = answers(api, sql, routed=routed, over_http=chosen in OVER_HTTP)
+    return found
+
+
+@pytest.mark.parametrize("way", ["mounted", "direct"])
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.name)
+def test_answers_are_the_same(given: dict[str, dict[str, Answer]], way: str, step: Step) -> None:
+    """Who moves from the local server to Fission, or calls a function by itself, meets the same API."""
+    if step.name not in given[way]:
+        pytest.skip("this way does not take such a request")
+    assert given[way][step.name] == given["application"][step.name]
+
+
+def test_the_requests_reach_every_answer(given: dict[str, dict[str, Answer]]) -> None:
+    """The comparison means something: each status of success, and each error but those of the server alone."""
+    found = given["application"].values()
+    assert {status for status, _, _ in found} >= {200, 201, 204, 304}
+    codes = {json.loads(body)["errorCode"] for status, _, body in found if status >= 400 and body}
+    # No request of a function's route is NOT_FOUND, and Fission waits for bodies itself.
+    assert {code.value for code in ErrorCode} - codes == {"NOT_FOUND", "REQUEST_TIMEOUT"}
