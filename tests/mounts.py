@@ -11,7 +11,7 @@ import pytest
 from ai_admin import fission
 from ai_admin.app import create_app
 from ai_admin.config import ROOT_VARIABLE, Settings
-from tests.conftest import BASE_URL, ROOT, calling
+from tests.conftest import AS_OWNER, BASE_URL, ROOT, calling
 from tests.fission import double, real
 from tests.serving import serving
 
@@ -46,5 +46,5 @@ def mounted(
         image = real.Image(*(config.getoption(f"--fission-{part}") for part in ("environment", "python", "package")))
         with real.specialised(image, settings.root, folder) as pods:
             transport = httpx.WSGITransport(double.Router(pods, direct=direct))
-            with httpx.Client(transport=transport, base_url=BASE_URL) as client:
+            with httpx.Client(transport=transport, base_url=BASE_URL, headers=AS_OWNER) as client:
                 yield client

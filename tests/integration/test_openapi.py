@@ -289,8 +289,10 @@ def _teach(schema: BaseSchema, app: Flask) -> None:
 
     @schema.hook
     def map_case(context: Any, case: Any) -> Any:  # noqa: ARG001
-        """Valid requests name no cursor, which the service makes, no page beyond row 10,000, no time gone by, and no
-        scope that the user's role does not give.
+        """Valid requests are what the service can grant.
+
+        They name no cursor, which it makes, no page beyond row 10,000, no time gone by, and no scope that the
+        user's role does not give.
         """
         if case.meta and case.meta.generation.mode.is_positive and case.method == "GET":
             query = case.query or {}
