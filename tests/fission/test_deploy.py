@@ -247,7 +247,7 @@ def test_single_functions_and_their_scale(tmp_path: Path, project: Path) -> None
         name: tuple(spec["InvokeStrategy"]["ExecutionStrategy"][end] for end in ("MinScale", "MaxScale"))
         for name, spec in of.items()
     }
-    assert scales == {name: (0, 4), "ai-admin-update-delete-user": (0, 1)}
+    assert scales == {**dict.fromkeys(specs.functions(), (0, 1)), name: (0, 4)}
     assert of[name]["resources"] == more
     assert of["ai-admin-update-delete-user"]["resources"]["limits"]["memory"] == "256Mi"
 

@@ -16,7 +16,7 @@ import pytest
 from ai_admin import migrate
 from ai_admin.config import SECRET_NAME, load_settings
 from ai_admin.embedded import EmbeddedPostgres
-from tests.conftest import ROLE, database_secret, write_mount
+from tests.conftest import ROLE, add_owner, database_secret, write_mount
 from tests.mounts import mounted
 from tests.serving import HANGS, USERS
 
@@ -115,6 +115,8 @@ def test_a_rotated_password_serves_the_next_connection(tmp_path: Path, pytestcon
         sql.execute(f"ALTER ROLE {ROLE} PASSWORD 'first'")
         settings = load_settings(write_mount(tmp_path / "mount", {}, {"LOG_LEVEL": "ERROR"}))
         migrate.upgrade(settings.secret)
+        with postgres.connect("ai_admin") as connection:
+            add_owner(connection)
         function = "function" if mount == "application" else mount
         with mounted(settings, pytestconfig, function) as api, ThreadPoolExecutor(CLIENTS) as pool:
             load = Load(api)
