@@ -1,4 +1,4 @@
-"""Fission function `ai-admin-me`: `/ai/me` and one's own keys."""
+"""Fission function `ai-admin-me`: GET `/ai/me`."""
 
 from flask import Response
 
@@ -9,5 +9,5 @@ application = fission.application()
 
 
 def main() -> Response:
-    """Show who calls, and let them manage their own keys."""
-    return fission.answer(application, "/ai/me", "/ai/me/keys", "/ai/me/keys/<KeyID>")
+    """Show who calls."""
+    return fission.answer(application, "/ai/me")

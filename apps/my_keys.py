@@ -1,0 +1,13 @@
+"""Fission function `ai-admin-my-keys`: `/ai/me/keys` and one of them."""
+
+from flask import Response
+
+from ai_admin import fission
+
+# Made when the function is specialised, so that the first request does not wait for it.
+application = fission.application()
+
+
+def main() -> Response:
+    """List, make, change and revoke one's own API keys."""
+    return fission.answer(application, "/ai/me/keys", "/ai/me/keys/<KeyID>")
