@@ -76,13 +76,14 @@ class Pod:
 
     def specialise(self, function: str) -> None:
         """Load `module.main` of the package, as Fission's fetcher asks for it."""
-        self._wait_until_it_listens()
+        self.wait_until_it_listens()
         load = {"filepath": str(self.package), "functionName": function}
         response = httpx.post(f"{self.address}/v2/specialize", json=load, timeout=_HANGS, trust_env=False)
         if response.status_code != 200:
             raise RuntimeError(f"{function} was not loaded:\n{self.log.read_text()}")
 
-    def _wait_until_it_listens(self) -> None:
+    def wait_until_it_listens(self) -> None:
+        """Wait for the process to take connections."""
         deadline = time.monotonic() + _HANGS
         while True:
             try:
