@@ -22,7 +22,7 @@ from pathlib import Path
 
 import httpx
 import orjson
-from tests.conftest import ROLE, database_secret, write_mount
+from tests.conftest import AS_OWNER, ROLE, add_owner, database_secret, write_mount
 from tests.fission.real import Image, Pod
 from tests.serving import together
 
@@ -56,6 +56,8 @@ def directory(folder: Path) -> Iterator[Settings]:
         postgres.ensure_database("ai_admin", ROLE)
         root = write_mount(folder / "mount", database_secret(postgres, "ai_admin"), {"LOG_LEVEL": "WARNING"})
         migrate.upgrade(load_settings(root).secret)
+        with postgres.connect("ai_admin") as connection:
+            add_owner(connection)
         yield load_settings(root)
     finally:
         postgres.stop()
@@ -80,7 +82,7 @@ def start(one: Start, settings: Settings, folder: Path) -> None:
         pod.wait_until_it_listens()
         wall, cpu = time.perf_counter(), cpu_seconds(pod.process.pid)
         pod.specialise(one.function)
-        response = httpx.get(f"{pod.address}/?count=none", timeout=_HANGS, trust_env=False)
+        response = httpx.get(f"{pod.address}/?count=none", headers=AS_OWNER, timeout=_HANGS, trust_env=False)
         one.wall.append((time.perf_counter() - wall) * 1000)
         one.cpu.append((cpu_seconds(pod.process.pid) - cpu) * 1000)
         if response.status_code != 200:
@@ -111,10 +113,10 @@ def ask(pod: Pod, number: int) -> str | None:
     with closing(HTTPConnection("127.0.0.1", pod.port, timeout=_HANGS)) as connection:
         tag = f"user-{number}"
         if number % 2:
-            connection.request("GET", f"/?tag={tag}&count=none")
+            connection.request("GET", f"/?tag={tag}&count=none", headers=AS_OWNER)
         else:
             tag = f"burst-{time.monotonic_ns()}-{number}"
-            connection.request("POST", "/", orjson.dumps({"tag": tag, "kind": "service"}), JSON)
+            connection.request("POST", "/", orjson.dumps({"tag": tag, "kind": "service"}), JSON | AS_OWNER)
         response = connection.getresponse()
         body = orjson.loads(response.read())
     found = [user["tag"] for user in body["data"]] if response.status == 200 else [body.get("tag")]
@@ -136,7 +138,7 @@ def burst(image: Image, settings: Settings, folder: Path, rounds: int) -> Iterat
         pod.specialise("filter_insert.main")
         for number in range(1, AT_ONCE, 2):
             body = {"tag": f"user-{number}", "kind": "service"}
-            httpx.post(f"{pod.address}/", json=body, trust_env=False).raise_for_status()
+            httpx.post(f"{pod.address}/", json=body, headers=AS_OWNER, trust_env=False).raise_for_status()
         for count in range(1, rounds + 1):
             before, began = memory(pod.process.pid), time.perf_counter()
             found = Counter(together(AT_ONCE, lambda number: outcome(pod, number)))

@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flask import Flask
 from flask.testing import FlaskClient
 from rich.console import Console
 
 from ai_admin import demo, migrate
+from ai_admin.access.bootstrap import make_owner
 from ai_admin.app import create_app
 from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings, load_settings
 from ai_admin.embedded import EmbeddedPostgres
@@ -150,7 +152,8 @@ def _ago(days: int) -> str:
 def _directories(folder: Path, sizes: tuple[int, ...]) -> Iterator[list[Directory]]:
     postgres = EmbeddedPostgres(folder)
     postgres.start()
-    apps = []
+    apps: list[Flask] = []
+    clients = []
     try:
         for users in sizes:
             settings = _settings(folder, postgres, users)
@@ -158,11 +161,19 @@ def _directories(folder: Path, sizes: tuple[int, ...]) -> Iterator[list[Director
             migrate.upgrade(settings.secret)
             demo.fill(settings, users, _console)
             apps.append(create_app(settings))
-        yield [Directory(users, app.test_client()) for users, app in zip(sizes, apps, strict=True)]
+            clients.append(_owner(settings, apps[-1]))
+        yield [Directory(users, client) for users, client in zip(sizes, clients, strict=True)]
     finally:
         for app in apps:
             app.extensions["ai_admin"].database.close()
         postgres.stop()
+
+
+def _owner(settings: Settings, app: Flask) -> FlaskClient:
+    """A client that presents the key of an owner of its own."""
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {make_owner(settings, f'bench-{time.time_ns()}')}"
+    return client
 
 
 def _settings(folder: Path, postgres: EmbeddedPostgres, users: int) -> Settings:
