@@ -99,7 +99,7 @@ def add_owner(connection: psycopg.Connection) -> None:
     connection.execute(
         """
         INSERT INTO users (id, tag, name, name_key, kind, role, status, models, attributes, words)
-        VALUES (%s, 'zz-owner', 'zz-owner', 'zz-owner', 'service', 'owner', 'active', '{}', '{}', '')
+        VALUES (%s, 'zz-owner', 'zz-owner', 'zz-owner', 'service', 'owner', 'active', '{*}', '{}', '')
         """,
         [OWNER_ID],
     )

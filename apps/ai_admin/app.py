@@ -12,6 +12,7 @@ from ai_admin.audit.views import audit
 from ai_admin.config import Settings, load_settings
 from ai_admin.database import Database
 from ai_admin.http import cors, problems, request_log
+from ai_admin.introspection.views import introspection
 from ai_admin.keys.views import keys, own
 from ai_admin.services import Services
 from ai_admin.users.views import users
@@ -41,7 +42,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
     request_log.install(app)
     cors.install(app)
     problems.install(app)
-    for blueprint in (users, keys, own, audit, *more):
+    for blueprint in (users, keys, own, audit, introspection, *more):
         app.register_blueprint(blueprint)
     guard.install(app)
     return app

@@ -253,7 +253,7 @@ def _operation(route: _Route, schemas: Mapping[str, Schema]) -> oas.Operation:
         # With another type than OAuth2 the list names what the caller must be allowed (OpenAPI 3.1.0, 4.8.30).
         described.security = [{_BEARER: [entry.value] if isinstance(entry, Scope) else []}]
     if operation.body is not None:
-        described.requestBody = _request_body(operation.body, schemas)
+        described.requestBody = _request_body(operation.body, operation.body_type, schemas)
     return described
 
 
@@ -304,7 +304,7 @@ def _header_parameter(header: Header) -> oas.Parameter:
     return _parameter("header", header.name, schema, description=header.meaning, example=header.example)
 
 
-def _request_body(model: type[BaseModel], schemas: Mapping[str, Schema]) -> oas.RequestBody:
+def _request_body(model: type[BaseModel], media_type: str, schemas: Mapping[str, Schema]) -> oas.RequestBody:
     schema = schemas[model.__name__]
     content = oas.MediaType(media_type_schema=_reference(model))
     examples = schema.get("examples")
@@ -313,7 +313,7 @@ def _request_body(model: type[BaseModel], schemas: Mapping[str, Schema]) -> oas.
             f"example{number}": oas.Example(summary=", ".join(example), value=example)
             for number, example in enumerate(examples, 1)
         }
-    return oas.RequestBody(required=True, description=schema["description"], content={JSON: content})
+    return oas.RequestBody(required=True, description=schema["description"], content={media_type: content})
 
 
 # Responses (OpenAPI 3.1.0, 4.8.16)

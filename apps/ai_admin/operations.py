@@ -40,6 +40,7 @@ class Operation:
     errors: tuple[type[ApiError], ...]
     query: type[BaseModel]
     body: type[BaseModel] | None
+    body_type: str
     headers: tuple[Header, ...]
 
 
@@ -51,12 +52,13 @@ def describe(
     errors: tuple[type[ApiError], ...] = (),
     query: type[BaseModel] = NoQuery,
     body: type[BaseModel] | None = None,
+    body_type: str = "application/json",
     headers: tuple[Header, ...] = (),
 ) -> Callable[[View], View]:
     """Attach an operation's description to its view; the view's docstring is its longer text."""
 
     def attach(view: View) -> View:
-        setattr(view, _ATTRIBUTE, Operation(summary, entry, answers, errors, query, body, headers))
+        setattr(view, _ATTRIBUTE, Operation(summary, entry, answers, errors, query, body, body_type, headers))
         return view
 
     return attach

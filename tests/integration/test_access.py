@@ -42,6 +42,8 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("PUT", f"{USERS}/<UserID>/keys/<KeyID>"): CHANGE_USERS,
     ("DELETE", f"{USERS}/<UserID>/keys/<KeyID>"): CHANGE_USERS,
     ("GET", AUDIT): {"owner", "auditor"},
+    ("POST", "/ai/introspect"): CHANGE_USERS,
+    ("GET", "/ai/authorize"): EVERYBODY,
     ("GET", ME): EVERYBODY,
     ("GET", f"{ME}/keys"): EVERYBODY,
     ("POST", f"{ME}/keys"): EVERYBODY,

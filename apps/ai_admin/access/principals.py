@@ -53,13 +53,15 @@ class Principals:
         if authorization is None:
             raise Unauthenticated("no credential")
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not is_key(token.strip(" ")):
-            raise Unauthenticated("no key")
-        return self.of_key(token.strip(" "))
+        if scheme.lower() != "bearer":
+            raise Unauthenticated("no bearer token")
+        return self.of_token(token.strip(" "))
 
-    def of_key(self, key: str) -> Principal:
-        """The principal of an API key of the right form. Raises `Unauthenticated` and `DatabaseUnavailable`."""
-        row = self._row(digest(key))
+    def of_token(self, token: str) -> Principal:
+        """The principal of a bearer token. Raises `Unauthenticated` and `DatabaseUnavailable`."""
+        if not is_key(token):
+            raise Unauthenticated("no key")
+        row = self._row(digest(token))
         if row is None:
             raise Unauthenticated("unknown key")
         if row["status"] != Status.ACTIVE:

@@ -1,4 +1,4 @@
-"""JSON bodies as models."""
+"""Bodies as models: JSON, and forms."""
 
 from typing import TypeVar
 
@@ -7,9 +7,12 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import ClientDisconnected
 
 from ai_admin.errors import BadRequest, PayloadTooLarge, RequestInvalid, UnsupportedMediaType
+from ai_admin.http.answers import JSON
+from ai_admin.http.query import read_pairs
 from ai_admin.http.validation import details_of
 from ai_admin.services import services
 
+FORM = "application/x-www-form-urlencoded"
 Model = TypeVar("Model", bound=BaseModel)
 CUT_SHORT = "The body was cut short."
 
@@ -19,14 +22,25 @@ def read_body(model: type[Model]) -> Model:
 
     Raises `UnsupportedMediaType`, `PayloadTooLarge`, and `RequestInvalid` with a detail for each fault.
     """
-    # Read here rather than by Werkzeug, whose versions differ over "application/json, text/plain".
-    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if _media_type() != JSON:
         raise UnsupportedMediaType
     try:
         return model.model_validate_json(_read(services().settings.config.max_body_bytes))
     except ValidationError as error:
         raise RequestInvalid(details=details_of(error, "body")) from None
+
+
+def read_form(model: type[Model]) -> Model:
+    """The current request's form as a model; raises what `read_body` raises."""
+    if _media_type() != FORM:
+        raise UnsupportedMediaType(f"The body must be a form, sent with Content-Type: {FORM}.")
+    raw = _read(services().settings.config.max_body_bytes)
+    return read_pairs(model, raw.decode("latin-1"), "body")
+
+
+def _media_type() -> str:
+    # Read here rather than by Werkzeug, whose versions differ over "application/json, text/plain".
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def _read(limit: int) -> bytes:

@@ -24,28 +24,35 @@ def read_query(model: type[Model]) -> Model:
 
     A parameter may be repeated where the model has a list; `name[key]=value` fills a dict where it has one.
     """
-    values, faults = _collect(model, _pairs(request.environ.get("QUERY_STRING", "")))
+    return read_pairs(model, request.environ.get("QUERY_STRING", ""), "query")
+
+
+def read_pairs(model: type[Model], raw: str, place: str) -> Model:
+    """Names and values (application/x-www-form-urlencoded) as a model; `place` is where faults say they are."""
+    values, faults = _collect(model, _pairs(raw, place), place)
     try:
-        query = model.model_validate(values)
+        read = model.model_validate(values)
     except ValidationError as error:
-        faults += details_of(error, "query")
+        faults += details_of(error, place)
     if faults:
         raise RequestInvalid(details=faults)
-    return query
+    return read
 
 
-def _pairs(raw: str) -> list[tuple[str, str]]:
+def _pairs(raw: str, place: str) -> list[tuple[str, str]]:
     try:
         # PEP 3333 hands bytes over as Latin-1; a URI is ASCII (RFC 3986), its octets UTF-8.
         raw.encode("ascii")
         return parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
     except UnicodeError:
-        raise RequestInvalid.at("query", message="The query is not percent-encoded UTF-8") from None
+        raise RequestInvalid.at(place, message=f"The {place} is not percent-encoded UTF-8") from None
     except ValueError:
-        raise RequestInvalid.at("query", message=f"More than {_MOST_PARAMETERS} parameters") from None
+        raise RequestInvalid.at(place, message=f"More than {_MOST_PARAMETERS} parameters") from None
 
 
-def _collect(model: type[BaseModel], pairs: Iterable[tuple[str, str]]) -> tuple[dict[str, object], list[Detail]]:
+def _collect(
+    model: type[BaseModel], pairs: Iterable[tuple[str, str]], place: str
+) -> tuple[dict[str, object], list[Detail]]:
     fields = {field.alias or name: str(field.annotation) for name, field in model.model_fields.items()}
     values: dict[str, object] = {}
     faults: list[Detail] = []
@@ -56,9 +63,9 @@ def _collect(model: type[BaseModel], pairs: Iterable[tuple[str, str]]) -> tuple[
             _append(values[name], value)
         elif member and name not in fields and "dict[" in fields.get(member[1], ""):
             if not _put(values.setdefault(member[1], {}), member[2], value):
-                faults.append(_repeated(name))
+                faults.append(_repeated(place, name))
         elif name in values:
-            faults.append(_repeated(name))
+            faults.append(_repeated(place, name))
         else:
             values[name] = value
     return values, faults
@@ -76,5 +83,5 @@ def _put(values: object, key: str, value: str) -> bool:
     return True
 
 
-def _repeated(name: str) -> Detail:
-    return {"type": "repeated", "loc": ["query", name], "msg": "Give this parameter once"}
+def _repeated(place: str, name: str) -> Detail:
+    return {"type": "repeated", "loc": [place, name], "msg": "Give this parameter once"}

@@ -1,0 +1,105 @@
+"""What gateways ask: whether a key is good, whose it is, and whether it may call a model."""
+
+import re
+from functools import lru_cache
+
+from flask import Blueprint, Response
+
+from ai_admin.access.guard import principal
+from ai_admin.access.principals import Principal
+from ai_admin.access.scopes import Scope
+from ai_admin.errors import (
+    DatabaseUnavailable,
+    Forbidden,
+    PayloadTooLarge,
+    RequestInvalid,
+    RequestTimeout,
+    Unauthenticated,
+    UnsupportedMediaType,
+)
+from ai_admin.http.answers import answer
+from ai_admin.http.body import FORM, read_form
+from ai_admin.http.query import read_query
+from ai_admin.introspection.schemas import AuthorizeQuery, Introspection, Question
+from ai_admin.operations import NoQuery, describe
+from ai_admin.services import services
+
+introspection = Blueprint("introspection", __name__, url_prefix="/ai")
+
+# Patterns that a process keeps compiled.
+_MOST_PATTERNS = 4096
+# An answer about a credential is of this moment alone (RFC 7662, 4).
+_NOT_KEPT = {"Cache-Control": "no-store"}
+
+
+@introspection.post("/introspect")
+@describe(
+    "Look at a credential",
+    Scope.TOKENS_INTROSPECT,
+    answers={200: Introspection},
+    body=Question,
+    body_type=FORM,
+    errors=(RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, DatabaseUnavailable),
+)
+def introspect() -> Response:
+    """RFC 7662: a gateway asks with its own credential about that of its caller."""
+    read_query(NoQuery)
+    question = read_form(Question)
+    try:
+        found = services().principals.of_token(question.token)
+    except Unauthenticated:
+        return answer({"active": False}, headers=_NOT_KEPT)
+    return answer(_facts(found, question.model), headers=_NOT_KEPT)
+
+
+@introspection.get("/authorize")
+@describe(
+    "Authorize a subrequest",
+    "signed-in",
+    answers={204: None},
+    query=AuthorizeQuery,
+    errors=(RequestInvalid, DatabaseUnavailable),
+)
+def authorize() -> Response:
+    """For nginx's `auth_request` and its like: the caller's own credential, an answer without a body.
+
+    204 with `X-AI-User`, `X-AI-Tag` and `X-AI-Kind`; 401 for a credential that is not good, 403 for a model that it
+    may not call.
+    """
+    query = read_query(AuthorizeQuery)
+    caller = principal()
+    if query.model is not None and not may_call(caller, query.model):
+        raise Forbidden("The credential does not allow this model.")
+    headers = {"X-AI-User": str(caller.user_id), "X-AI-Tag": caller.tag, "X-AI-Kind": caller.kind.value}
+    return Response(status=204, headers=headers | _NOT_KEPT)
+
+
+def may_call(caller: Principal, model: str) -> bool:
+    """Whether a pattern of the user fits the model, and one of the key where the key has its own."""
+    limits = [caller.models] if caller.key_models is None else [caller.models, caller.key_models]
+    return all(any(_pattern(pattern).fullmatch(model) for pattern in patterns) for patterns in limits)
+
+
+@lru_cache(_MOST_PATTERNS)
+def _pattern(pattern: str) -> re.Pattern[str]:
+    """`*` stands for any characters, and everything else for itself."""
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+
+
+def _facts(found: Principal, model: str | None) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "active": True,
+        "sub": found.user_id,
+        "scope": " ".join(sorted(scope.value for scope in found.scopes)),
+        "token_type": "Bearer",
+        "tag": found.tag,
+        "kind": found.kind.value,
+        "models": found.models,
+    }
+    if found.expires_at is not None:
+        facts["exp"] = int(found.expires_at.timestamp())
+    if found.key_models is not None:
+        facts["keyModels"] = found.key_models
+    if model is not None:
+        facts["modelAllowed"] = may_call(found, model)
+    return facts
