@@ -9,6 +9,7 @@ through the whole application, without a network: what a server adds to both wou
 
 import argparse
 import base64
+import json
 import statistics
 import tempfile
 import time
@@ -27,6 +28,7 @@ from ai_admin.access.bootstrap import make_owner
 from ai_admin.app import create_app
 from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings, load_settings
 from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.vault.keyring import new_key_entry
 
 USERS = "/ai/admin/users"
 ROLE = "ai_admin"
@@ -183,6 +185,7 @@ def _settings(folder: Path, postgres: EmbeddedPostgres, users: int) -> Settings:
         "PG_DATABASE": f"users_{users}",
         "PG_USER": ROLE,
         "CURSOR_KEY": base64.b64encode(bytes(32)).decode(),
+        "VAULT_KEYS": json.dumps({"keys": [new_key_entry("bench") | {"state": "primary"}]}),
     }
     for kind, name, values in (
         ("secrets", SECRET_NAME, secret),

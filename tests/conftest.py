@@ -22,6 +22,7 @@ from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings, load_settings
 from ai_admin.database import Database
 from ai_admin.embedded import EmbeddedPostgres
 from tests.fission.double import Router
+from tests.keyrings import entry, text_of
 
 ROLE = "ai_admin"
 TEMPLATE = "template_ai_admin"
@@ -50,6 +51,7 @@ def database_secret(postgres: EmbeddedPostgres, database: str) -> dict[str, str]
         "PG_DATABASE": database,
         "PG_USER": ROLE,
         "CURSOR_KEY": base64.b64encode(b"test" * 8).decode(),
+        "VAULT_KEYS": text_of(entry("test", b"test" * 8, "primary")),
     }
 
 

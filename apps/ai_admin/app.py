@@ -16,6 +16,7 @@ from ai_admin.introspection.views import introspection
 from ai_admin.keys.views import keys, own
 from ai_admin.services import Services
 from ai_admin.users.views import users
+from ai_admin.vault.mounted import MountedKeyRing
 
 # Refusals a second that one process writes into the audit log; all of them are in the metrics.
 _RECORDED_REFUSALS = 20
@@ -34,6 +35,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
     Services(
         settings,
         database,
+        MountedKeyRing(settings.root),
         Principals(database, config.credential_cache_s),
         Rates(config.rate_per_second),
         Rates(_RECORDED_REFUSALS),

@@ -81,8 +81,7 @@ def _key_of_32_bytes(value: SecretStr) -> SecretStr:
 
 
 def _key_ring(value: SecretStr) -> SecretStr:
-    if value.get_secret_value():
-        KeyRing.parse(value)
+    KeyRing.parse(value)
     return value
 
 
@@ -117,7 +116,6 @@ class SecretSettings(DatabaseSettings):
     )
 
     vault_keys: Annotated[SecretStr, AfterValidator(_key_ring)] = Field(
-        default=SecretStr(""),
         description="The key ring of the vault, in JSON; docs/security.md has its form. A change is taken up within a "
         "second of reaching the file.",
     )

@@ -1,8 +1,8 @@
 """Idempotency-Key: a request that is sent again gets the first answer again, for 24 hours.
 
 After the IETF draft "The Idempotency-Key HTTP Header Field" (draft-ietf-httpapi-idempotency-key-header). The
-key is claimed, the work done and the answer kept in one transaction: if the work fails nothing is kept, and
-the next try starts afresh.
+key is claimed, the work done and the answer kept, sealed, in one transaction: if the work fails nothing is kept,
+and the next try starts afresh.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from psycopg.types.json import Jsonb
 from ai_admin.database import Connection
 from ai_admin.errors import IdempotencyKeyInUse, IdempotencyKeyReused, RequestInvalid
 from ai_admin.sql import queries
+from ai_admin.vault.ciphertext import Context
+from ai_admin.vault.keyring import KeyRing
 
 KEY = r"[\x21-\x7e]{1,255}"
 _SQL = queries("idempotency")
@@ -49,22 +51,28 @@ def _digest(*parts: str | bytes) -> bytes:
 
 
 def once(
-    connection: Connection, operation: str, key: str | None, request: bytes, work: Callable[[], tuple[UUID, Answer]]
+    connection: Connection,
+    ring: KeyRing,
+    operation: str,
+    key: str | None,
+    request: bytes,
+    work: Callable[[], tuple[UUID, Answer]],
 ) -> Answer:
     """Do the work unless this key has its answer already; without a key, just do it.
 
     `request` is the canonical form of what was asked. `work` returns the user it concerns and the answer.
-    The connection must be in a transaction. Raises `IdempotencyKeyInUse` and `IdempotencyKeyReused`.
+    The connection must be in a transaction. Raises `IdempotencyKeyInUse`, `IdempotencyKeyReused` and `VaultError`.
     """
     if key is None:
         return work()[1]
     key_digest, request_digest = _digest(operation, key), _digest(request)
+    place = Context("idempotency_keys", "body", key_digest.hex())
     _claim(connection, key_digest)
     kept = connection.execute(_SQL["find"], {"key_digest": key_digest}).fetchone()
     if kept:
         if kept["request_digest"] != request_digest:
             raise IdempotencyKeyReused
-        return Answer(kept["status"], kept["headers"], kept["body"], replayed=True)
+        return Answer(kept["status"], kept["headers"], ring.open(kept["body"], place), replayed=True)
     user_id, answer = work()
     connection.execute(
         _SQL["store"],
@@ -74,7 +82,7 @@ def once(
             "user_id": user_id,
             "status": answer.status,
             "headers": Jsonb(answer.headers),
-            "body": answer.body,
+            "body": ring.seal(answer.body, place),
         },
     )
     connection.execute(_SQL["forget_expired"])

@@ -6,13 +6,14 @@ embedded PostgreSQL unless the profile names a database, migrate, make demo user
 
 import base64
 import fcntl
+import json
 import os
 import secrets
 import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from ai_admin.embedded import EmbeddedError, EmbeddedPostgres
 from ai_admin.errors import ApiError
 from ai_admin.profiles import LOCAL, Profile, read_profile
 from ai_admin.server import serve
+from ai_admin.vault.keyring import new_key_entry
 
 _NAMESPACE = "local"
 _console = Console(stderr=True, highlight=False)
@@ -150,7 +152,11 @@ def _postgres(data: Path) -> Iterator[EmbeddedPostgres]:
 
 def _mount(profile: Profile, mount: Path, postgres: EmbeddedPostgres | None) -> Settings:
     """Fill the folder that stands for a pod's mounted Secret and ConfigMap, and read the settings from it."""
-    secret = {"CURSOR_KEY": _kept_key(mount.parent / "cursor.key"), **profile.secret}
+    secret = {
+        "CURSOR_KEY": _kept(mount.parent / "cursor.key", _cursor_key),
+        "VAULT_KEYS": _kept(mount.parent / "vault.keys", _key_ring),
+        **profile.secret,
+    }
     if postgres:
         secret["PG_HOST"] = str(postgres.socket_folder)
         secret["PG_PORT"] = "5432"
@@ -164,10 +170,19 @@ def _mount(profile: Profile, mount: Path, postgres: EmbeddedPostgres | None) -> 
     return load_settings(mount)
 
 
-def _kept_key(path: Path) -> str:
+def _kept(path: Path, make: Callable[[], str]) -> str:
+    """The secret in this file, which is made at the first start."""
     if not path.exists():
-        _write_private(path, base64.b64encode(secrets.token_bytes(32)).decode())
+        _write_private(path, make())
     return path.read_text()
+
+
+def _cursor_key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _key_ring() -> str:
+    return json.dumps({"keys": [new_key_entry("first") | {"state": "primary"}]}, indent=2) + "\n"
 
 
 def _write_private(path: Path, text: str) -> None:

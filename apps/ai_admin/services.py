@@ -9,6 +9,7 @@ from ai_admin.access.principals import Principals
 from ai_admin.access.rates import Rates
 from ai_admin.config import Settings
 from ai_admin.database import Database
+from ai_admin.vault.mounted import MountedKeyRing
 
 _EXTENSION = "ai_admin"
 
@@ -19,6 +20,7 @@ class Services:
 
     settings: Settings
     database: Database
+    key_ring: MountedKeyRing
     principals: Principals
     rates: Rates
     # Refusals that become events; a flood of them must not fill the log.

@@ -20,6 +20,7 @@ from ai_admin.rendering import SECRET_KEYS
 from tests.conftest import ROOT, write_mount
 from tests.fission import crds, specs
 from tests.fission.test_specs import needs_crds
+from tests.keyrings import entry, text_of
 
 # Values that are seen wherever they leak to.
 SECRET = {
@@ -27,6 +28,7 @@ SECRET = {
     "PG_USER": "seen-user",
     "PG_PASSWORD": "seen-password",
     "CURSOR_KEY": base64.b64encode(b"seen" * 8).decode(),
+    "VAULT_KEYS": text_of(entry("seen", b"seen" * 8, "primary")),
 }
 Document = dict[str, Any]
 stages = pytest.mark.parametrize("stage", STAGES)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from ai_admin.cli import app
 from ai_admin.config import Settings
+from ai_admin.database import SCHEMA_VERSION
 from tests.conftest import ROOT, write_mount
 
 runner = CliRunner()
@@ -54,7 +55,7 @@ def test_config_check_fails_with_advice(
 def test_migrate_tells_what_it_did(settings: Settings) -> None:
     """On a current schema the command says so and changes nothing."""
     result = runner.invoke(app, ["migrate", "--root", str(settings.root)])
-    assert (result.exit_code, result.output.strip()) == (0, "schema 0002, up to date")
+    assert (result.exit_code, result.output.strip()) == (0, f"schema {SCHEMA_VERSION}, up to date")
 
 
 @pytest.mark.parametrize("command", ["migrate", "serve"])

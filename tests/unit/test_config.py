@@ -18,10 +18,13 @@ from ai_admin.config import (
     readings,
 )
 from tests.conftest import write_mount
+from tests.keyrings import entry, text_of
 
 KEY = base64.b64encode(b"canary-canary-canary-canary-cana").decode()
 PASSWORD = "canary-password"
-SECRET = {"PG_HOST": "db.example", "PG_PASSWORD": PASSWORD, "CURSOR_KEY": KEY}
+RING = text_of(entry("canary", b"canary-canary-canary-canary-cana", "primary"))
+REQUIRED = {"PG_HOST": "x", "CURSOR_KEY": KEY, "VAULT_KEYS": RING}
+SECRET = REQUIRED | {"PG_HOST": "db.example", "PG_PASSWORD": PASSWORD}
 
 
 def refusal(root: Path, secret: dict[str, str], config: dict[str, str]) -> list[str]:
@@ -47,8 +50,8 @@ def test_good_settings(tmp_path: Path) -> None:
 
 
 def test_nothing_but_what_is_required(tmp_path: Path) -> None:
-    """Host and sealing key suffice."""
-    settings = load_settings(write_mount(tmp_path, {"PG_HOST": "x", "CURSOR_KEY": KEY}, {}))
+    """Host and keys suffice."""
+    settings = load_settings(write_mount(tmp_path, REQUIRED, {}))
     assert (settings.secret.pg_port, settings.secret.pg_database, settings.config.pool_size) == (5432, "ai_admin", 8)
 
 
@@ -63,6 +66,7 @@ def test_missing_settings_are_all_told_with_what_to_do(tmp_path: Path) -> None:
     assert refusal(tmp_path, {}, {}) == [
         f"PG_HOST: is missing; add the key. It is read from /secrets/<namespace>/{SECRET_NAME}/PG_HOST.",
         f"CURSOR_KEY: is missing; add the key. It is read from /secrets/<namespace>/{SECRET_NAME}/CURSOR_KEY.",
+        f"VAULT_KEYS: is missing; add the key. It is read from /secrets/<namespace>/{SECRET_NAME}/VAULT_KEYS.",
     ]
 
 
@@ -148,6 +152,6 @@ def test_the_environment_holds_no_setting(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PG_HOST", "elsewhere")
     monkeypatch.setenv("POOL_SIZE", "99")
     monkeypatch.setenv("PG_PASSWORD", "from-environment")
-    settings = load_settings(write_mount(tmp_path, {"PG_HOST": "x", "CURSOR_KEY": KEY}, {}))
+    settings = load_settings(write_mount(tmp_path, REQUIRED, {}))
     assert (settings.secret.pg_host, settings.config.pool_size) == ("x", 8)
     assert settings.secret.pg_password.get_secret_value() == ""

@@ -137,9 +137,9 @@ def test_a_new_key_is_added_as_it_is() -> None:
 
 
 def test_a_ring_in_the_secret(tmp_path: Path) -> None:
-    """The setting is optional, checked at start, and masked."""
-    assert load_settings(write_mount(tmp_path, SECRET, {})).secret.vault_keys.get_secret_value() == ""
-    assert load_settings(write_mount(tmp_path, {"VAULT_KEYS": ""}, {}))
+    """The setting is required, checked at start, and masked."""
+    with pytest.raises(ConfigError, match="VAULT_KEYS: is missing; add the key"):
+        load_settings(write_mount(tmp_path, SECRET, {}))
     root = write_mount(tmp_path, {"VAULT_KEYS": text_of(FIRST) + "\n"}, {})
     assert "canary" not in repr(load_settings(root))
     (reading,) = [reading for reading in readings(root) if reading.key == "VAULT_KEYS"]

@@ -117,7 +117,8 @@ def create_user() -> Response:
             headers = {"Location": f"{users.url_prefix}/{user['id']}", "ETag": entity_tag(user["version"])}
             return user["id"], Answer(201, headers, encode(user))
 
-        given = once(connection, f"create user, {by.user_id}", key, canonical(new.model_dump(mode="json")), work)
+        asked = canonical(new.model_dump(mode="json"))
+        given = once(connection, services().key_ring.current(), f"create user, {by.user_id}", key, asked, work)
     response = Response(given.body, given.status, dict(given.headers), content_type=JSON)
     if given.replayed:
         response.headers["Idempotent-Replayed"] = "true"
