@@ -31,6 +31,8 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
     config = settings.config
     logs.configure(config.log_level)
     app = Flask("ai_admin", static_folder=None)
+    # A path is what it says: a proxy's rule for /ai/admin must not be passed by writing //ai/admin.
+    app.url_map.merge_slashes = False
     database = Database(settings)
     Services(
         settings,

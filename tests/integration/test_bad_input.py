@@ -768,7 +768,7 @@ def test_unknown_method(probe: Probe, method: str) -> None:
         (probe.ada, {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}),
     ):
         response = probe.refused(method, url, 405, "METHOD_NOT_ALLOWED", json={"name": "X"})
-        assert set(response.headers["Allow"].split(", ")) == allowed
+        assert response.headers["Allow"].split(", ") == sorted(allowed)
 
 
 @pytest.mark.routing
@@ -784,7 +784,8 @@ def test_method_of_the_other_path(probe: Probe) -> None:
     "path",
     ["/", "/favicon.ico", "/ai", "/ai/admin", "/ai/admin/", "/ai/admin/user", "/ai/admin/usersx", "/ai/admin/users/",
      "/ai/admin/Users", "/ai/admin/users/x/y", "/ai/admin/users/01890a5d-ac96-774b-bcce-b302099a8057/", "/%00",
-     "/ai/admin/users/..%2f..%2fetc%2fpasswd", "/ai/admin/users;x", "/static/x", "/.env", "/ai/admin/users%20"],
+     "/ai/admin/users/..%2f..%2fetc%2fpasswd", "/ai/admin/users;x", "/static/x", "/ai//admin/users",
+     "/ai/admin//users", "/.env", "/ai/admin/users%20"],
 )  # fmt: skip
 def test_unknown_path(probe: Probe, path: str) -> None:
     """There is no HTML page anywhere: an unknown path is a problem too, for every method."""

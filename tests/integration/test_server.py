@@ -203,3 +203,13 @@ def test_a_body_of_any_size_arrives_whole(server: httpx.Client, size: int) -> No
     )
     assert answer.status_code == 201, answer.text
     assert re.fullmatch(r"[0-9a-f-]{36}", answer.json()["id"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/ai%2Fadmin/users", "/ai/admin%2fusers", "/%2Fai/admin/users", "/ai/admin/users%2F", "//ai/admin/users"]
+)
+def test_an_encoded_slash_separates_nothing_and_two_are_not_one(server: httpx.Client, path: str) -> None:
+    """A proxy that guards /ai/admin by its path is not passed by writing it otherwise."""
+    with connected(server) as connection:
+        connection.sendall(head("GET", path, "Connection: close"))
+        assert rest(connection).startswith(b"HTTP/1.1 404 ")

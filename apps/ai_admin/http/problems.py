@@ -67,9 +67,8 @@ def _http_exception(error: HTTPException) -> Response:
     if error.code is None or error.code < 400:  # noqa: PLR2004  a redirect is raised too
         return Response(status=error.code or 500, headers=error.get_headers(request.environ))
     answer = problem(_FROM_STATUS.get(error.code, BadRequest)())
-    allow = dict(error.get_headers(request.environ)).get("Allow")
-    if allow:
-        answer.headers["Allow"] = allow
+    if isinstance(error, WerkzeugMethodNotAllowed):
+        answer.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
     return answer
 
 
@@ -78,8 +77,10 @@ def _unexpected(error: Exception) -> Response:
     return problem(InternalError())
 
 
-def _refuse_other_case() -> None:
-    """Methods are case-sensitive (RFC 9110, 9.1), and Werkzeug takes `delete` for DELETE."""
+def _refuse_other_spellings() -> None:
+    """Werkzeug takes `delete` for DELETE, though methods are case-sensitive (RFC 9110, 9.1), and `//ai` for `/ai`."""
+    if request.environ["PATH_INFO"].startswith("//"):
+        raise RouteNotFound
     if request.environ["REQUEST_METHOD"] != request.method:
         adapter = current_app.create_url_adapter(request)
         raise WerkzeugMethodNotAllowed(adapter.allowed_methods() if adapter else None)
@@ -87,7 +88,7 @@ def _refuse_other_case() -> None:
 
 def install(app: Flask) -> None:
     """Answer every error of the application with a problem."""
-    app.before_request(_refuse_other_case)
+    app.before_request(_refuse_other_spellings)
     app.register_error_handler(ApiError, _api_error)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unexpected)
