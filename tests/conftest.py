@@ -21,6 +21,7 @@ from ai_admin.access.tokens import digest, make_key
 from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings, load_settings
 from ai_admin.database import Database
 from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.http.security_headers import SECURITY_HEADERS
 from tests.fission.double import Router
 from tests.keyrings import entry, text_of
 
@@ -183,3 +184,10 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> None:
     assert set(body) <= {"type", "title", "status", "detail", "errorCode", "requestId", "details"}
     assert not re.search(r"Traceback|psycopg|SELECT|INSERT|UPDATE|\.py\b", response.text)
     assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert_shielded(response)
+
+
+def assert_shielded(response: httpx.Response) -> None:
+    """No browser or cache makes anything else of the answer, or keeps it."""
+    for name, value in SECURITY_HEADERS.items():
+        assert response.headers.get_list(name) == [value]

@@ -11,7 +11,7 @@ from ai_admin.access.rates import Rates
 from ai_admin.audit.views import audit
 from ai_admin.config import Settings, load_settings
 from ai_admin.database import Database
-from ai_admin.http import cors, problems, request_log
+from ai_admin.http import cors, problems, request_log, security_headers
 from ai_admin.introspection.views import introspection
 from ai_admin.keys.views import keys, own
 from ai_admin.services import Services
@@ -45,6 +45,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
     # The last to be installed sees an answer first: CORS and the log line come after every other change.
     request_log.install(app)
     cors.install(app)
+    security_headers.install(app)
     problems.install(app)
     for blueprint in (users, keys, own, audit, introspection, *more):
         app.register_blueprint(blueprint)

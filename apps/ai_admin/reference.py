@@ -64,7 +64,6 @@ def docs_page() -> Response:
     """The document as a page, and the table of the errors that each problem's `type` leads to."""
     response = _cached(_page(), "text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = _POLICY
-    response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
 
@@ -82,7 +81,6 @@ def _cached(content: bytes, content_type: str) -> Response:
     response = Response(content, content_type=content_type)
     response.set_etag(hashlib.sha256(content).hexdigest()[:32])
     response.headers["Cache-Control"] = "no-cache"
-    response.headers["X-Content-Type-Options"] = "nosniff"
     response.make_conditional(request)
     return response
 

@@ -19,7 +19,7 @@ from ai_admin.app import create_app
 from ai_admin.config import Settings
 from ai_admin.operations import operation_of
 from ai_admin.users.schemas import Role
-from tests.conftest import AS_OWNER, OWNER_ID, OWNER_KEY, assert_problem
+from tests.conftest import AS_OWNER, OWNER_ID, OWNER_KEY, assert_problem, assert_shielded
 from tests.serving import USERS, together
 
 NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -618,3 +618,15 @@ def test_the_owners_key_is_what_tests_use(api: httpx.Client) -> None:
 def _no_refusals_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hundreds of refusals a second are normal here."""
     monkeypatch.setattr("ai_admin.app._RECORDED_REFUSALS", 10_000)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", USERS, 200), ("GET", f"{USERS}/{OWNER_ID}", 200), ("GET", ME, 200), ("GET", AUDIT, 200),
+     ("GET", "/ai/authorize", 204), ("OPTIONS", USERS, 204)],
+)  # fmt: skip
+def test_answers_stay_with_their_caller(api: httpx.Client, method: str, path: str, status: int) -> None:
+    """A directory of people must not lie in a browser's cache, nor be framed, nor be taken for a page."""
+    response = api.request(method, path, headers=AS_OWNER)
+    assert response.status_code == status
+    assert_shielded(response)

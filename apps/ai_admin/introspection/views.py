@@ -28,8 +28,6 @@ introspection = Blueprint("introspection", __name__, url_prefix="/ai")
 
 # Patterns that a process keeps compiled.
 _MOST_PATTERNS = 4096
-# An answer about a credential is of this moment alone (RFC 7662, 4).
-_NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 @introspection.post("/introspect")
@@ -48,8 +46,8 @@ def introspect() -> Response:
     try:
         found = services().principals.of_token(question.token)
     except Unauthenticated:
-        return answer({"active": False}, headers=_NOT_KEPT)
-    return answer(_facts(found, question.model), headers=_NOT_KEPT)
+        return answer({"active": False})
+    return answer(_facts(found, question.model))
 
 
 @introspection.get("/authorize")
@@ -71,7 +69,7 @@ def authorize() -> Response:
     if query.model is not None and not may_call(caller, query.model):
         raise Forbidden("The credential does not allow this model.")
     headers = {"X-AI-User": str(caller.user_id), "X-AI-Tag": caller.tag, "X-AI-Kind": caller.kind.value}
-    return Response(status=204, headers=headers | _NOT_KEPT)
+    return Response(status=204, headers=headers)
 
 
 def may_call(caller: Principal, model: str) -> bool:

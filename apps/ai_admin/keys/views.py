@@ -34,8 +34,6 @@ own = Blueprint("me", __name__, url_prefix="/ai/me")
 
 _BODY_ERRORS = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
 _CHANGE_ERRORS = (DatabaseUnavailable, SchemaOutdated)
-# An answer with a key must not stay in any cache (RFC 6749, 5.1).
-_NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 @keys.get("")
@@ -159,7 +157,7 @@ def _create(user_id: UUID, path: str) -> Response:
     new = read_body(ApiKeyCreate)
     with services().database.transaction() as connection:
         row, key = store.create(connection, actor(), user_id, new)
-    return answer({**row, "key": key}, 201, {"Location": f"{path}/{row['id']}", **_NOT_KEPT})
+    return answer({**row, "key": key}, 201, {"Location": f"{path}/{row['id']}"})
 
 
 def _change(user_id: UUID, key: str) -> Response:
