@@ -13,9 +13,11 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from ai_admin import deploy
+from ai_admin.audit import commands as audit
 from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_settings, readings
 from ai_admin.errors import ApiError
 from ai_admin.server import serve as serve_settings
+from ai_admin.terminal import Root, failure, stderr
 
 app = typer.Typer(
     help="Operate AI Admin, the user directory of an AI platform.",
@@ -25,19 +27,10 @@ app = typer.Typer(
 config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 app.add_typer(config, name="config")
 app.add_typer(deploy.app, name="deploy")
+app.add_typer(audit.app, name="audit")
 
 # Characters a line where nobody looks: lines of a table should not break in a log.
 _WIDE = 250
-_error = Console(stderr=True, highlight=False)
-Root = Annotated[
-    Path | None,
-    typer.Option("--root", help=f"Folder that holds secrets/ and configs/; else {ROOT_VARIABLE}, else /."),
-]
-
-
-def _fail(message: object) -> typer.Exit:
-    _error.print(f"[bold red]error:[/] {message}", soft_wrap=True)
-    return typer.Exit(1)
 
 
 @config.command()
@@ -56,7 +49,7 @@ def check(root: Root = None) -> None:
         faults += [reading.fault] if reading.fault else []
     output.print(table)
     if faults:
-        raise _fail("\n       ".join(faults))
+        raise failure("\n       ".join(faults))
 
 
 @app.command()
@@ -70,7 +63,7 @@ def migrate(root: Root = None) -> None:
     try:
         before, after = migrations.upgrade(load_settings(root).secret)
     except (ConfigError, psycopg.Error, SQLAlchemyError) as error:
-        raise _fail(error) from None
+        raise failure(error) from None
     Console().print(f"schema {before or 'empty'} -> {after}" if before != after else f"schema {after}, up to date")
 
 
@@ -88,7 +81,7 @@ def make_owner(
     try:
         typer.echo(make(load_settings(root), tag))
     except (ConfigError, ApiError, ValueError) as error:
-        raise _fail(error) from None
+        raise failure(error) from None
 
 
 @app.command()
@@ -105,10 +98,10 @@ def serve(
     try:
         settings = load_settings(root)
     except ConfigError as error:
-        raise _fail(error) from None
+        raise failure(error) from None
     os.environ[ROOT_VARIABLE] = str(settings.root)
     with tempfile.TemporaryDirectory(prefix="ai-admin-metrics-") as metrics:
-        serve_settings(host, port, workers, Path(metrics), lambda address: _error.print(f"Serving {address}"))
+        serve_settings(host, port, workers, Path(metrics), lambda address: stderr.print(f"Serving {address}"))
 
 
 def main() -> None:

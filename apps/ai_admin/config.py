@@ -80,6 +80,10 @@ def _key_of_32_bytes(value: SecretStr) -> SecretStr:
     return value
 
 
+def _key_of_32_bytes_or_none(value: SecretStr) -> SecretStr:
+    return _key_of_32_bytes(value) if value.get_secret_value() else value
+
+
 def _key_ring(value: SecretStr) -> SecretStr:
     KeyRing.parse(value)
     return value
@@ -120,9 +124,19 @@ class SecretSettings(DatabaseSettings):
         "second of reaching the file.",
     )
 
+    audit_seal_key: Annotated[SecretStr, AfterValidator(_key_of_32_bytes_or_none)] = Field(
+        default=SecretStr(""),
+        description="32 random bytes in base64: the Ed25519 key that signs the seals of the audit log. Without it "
+        "nothing is sealed.",
+    )
+
     def cursor_key_bytes(self) -> bytes:
         """The sealing key as 32 bytes."""
         return base64.b64decode(self.cursor_key.get_secret_value())
+
+    def audit_seal_key_bytes(self) -> bytes:
+        """The seed of the signing key: 32 bytes, or none where nothing is to be sealed."""
+        return base64.b64decode(self.audit_seal_key.get_secret_value())
 
 
 class ConfigSettings(BaseModel):

@@ -153,7 +153,8 @@ def _postgres(data: Path) -> Iterator[EmbeddedPostgres]:
 def _mount(profile: Profile, mount: Path, postgres: EmbeddedPostgres | None) -> Settings:
     """Fill the folder that stands for a pod's mounted Secret and ConfigMap, and read the settings from it."""
     secret = {
-        "CURSOR_KEY": _kept(mount.parent / "cursor.key", _cursor_key),
+        "CURSOR_KEY": _kept(mount.parent / "cursor.key", _random_key),
+        "AUDIT_SEAL_KEY": _kept(mount.parent / "audit-seal.key", _random_key),
         "VAULT_KEYS": _kept(mount.parent / "vault.keys", _key_ring),
         **profile.secret,
     }
@@ -177,7 +178,7 @@ def _kept(path: Path, make: Callable[[], str]) -> str:
     return path.read_text()
 
 
-def _cursor_key() -> str:
+def _random_key() -> str:
     return base64.b64encode(secrets.token_bytes(32)).decode()
 
 

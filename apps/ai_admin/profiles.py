@@ -126,7 +126,7 @@ class Profile(_Section):
     secret: dict[str, str] = Field(
         default={},
         description="Throwaway values for a local run, in the local profile alone. An empty PG_HOST starts the "
-        "embedded PostgreSQL; an absent CURSOR_KEY or VAULT_KEYS is made at the first start.",
+        "embedded PostgreSQL; an absent CURSOR_KEY, VAULT_KEYS or AUDIT_SEAL_KEY is made at the first start.",
     )
 
     @model_validator(mode="after")

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from flask import Flask
 
+from ai_admin import logs
 from ai_admin.app import create_app
 from ai_admin.asgi import AsgiApplication
+from ai_admin.audit.sealer import sealing
 from ai_admin.config import Settings, load_settings
 
 # Where the workers of one server keep their metrics, for any of them to add up (prometheus_client.multiprocess).
@@ -60,7 +62,7 @@ def _end_with_parent() -> None:
 
 
 def serve(host: str, port: int, workers: int, metrics_folder: Path, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT, SIGTERM or SIGHUP; requests under way are finished.
+    """Serve, and seal the audit log, until SIGINT, SIGTERM or SIGHUP; requests under way are finished.
 
     `ready` is called with the address once the first worker answers. A worker that dies is replaced.
     """
@@ -89,7 +91,10 @@ def serve(host: str, port: int, workers: int, metrics_folder: Path, ready: Calla
     # Whose terminal has gone wants an end, and not new workers.
     server.on_startup(lambda: signal.signal(signal.SIGHUP, server.signal_handler_interrupt))
     server.on_startup(lambda: threading.Thread(target=_announce, args=(address, ready), daemon=True).start())
-    server.serve()
+    settings = load_settings()
+    logs.configure(settings.config.log_level)
+    with sealing(settings):
+        server.serve()
 
 
 def _announce(address: str, ready: Callable[[str], None]) -> None:

@@ -75,7 +75,8 @@ def test_every_command_has_help_with_an_example() -> None:
     """`--help` teaches; a command without it is one that nobody finds."""
     runner = CliRunner()
     deploy = [["deploy", name] for name in ("render", "diff", "schema")]
-    for command in (["config", "check"], ["migrate"], ["make-owner"], ["serve"], *deploy):
+    audit = [["audit", name] for name in ("seal", "public-key", "verify", "proof")]
+    for command in (["config", "check"], ["migrate"], ["make-owner"], ["serve"], *deploy, *audit):
         result = runner.invoke(app, [*command, "--help"])
         assert result.exit_code == 0
         assert "Example: ai-admin " + " ".join(command) in " ".join(result.output.split())

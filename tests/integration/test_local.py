@@ -13,7 +13,9 @@ from typing import IO
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from ai_admin.cli import app as cli
 from ai_admin.config import Settings
 from tests.conftest import ROOT
 
@@ -110,6 +112,9 @@ def test_serves_stops_and_keeps_the_data(start: Start, root: Path, ending: signa
     again = start()
     address = again.wait_for_address()
     assert _owner(root) == owner
+    assert (root / ".local" / "data" / "audit-seal.key").stat().st_mode & 0o777 == 0o600
+    verify = ("audit", "verify", "--root", str(root / ".local" / "data" / "mount"))
+    assert CliRunner().invoke(cli, verify).exit_code == 0
     assert httpx.get(address + created.headers["Location"], headers=owner).json() == created.json()
 
 

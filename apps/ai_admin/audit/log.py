@@ -70,10 +70,6 @@ def _source(row: Row, keys: dict[UUID, bytes]) -> str | None:
 
 def _seals(connection: Connection, ids: list[UUID]) -> dict[UUID, int]:
     """The number of the seal of each event that has one."""
-    wanted = set(ids)
-    return {
-        event: seal["number"]
-        for seal in connection.execute(_SQL["sealed"], {"ids": ids})
-        for event in seal["events"]
-        if event in wanted
-    }
+    with connection.transaction():
+        connection.execute(_SQL["by_index"])
+        return {row["event_id"]: row["number"] for row in connection.execute(_SQL["sealed"], {"ids": ids})}
