@@ -8,13 +8,16 @@ can lead to another route than the function's.
 """
 
 import re
+from collections.abc import Callable
 from functools import cache
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
 from ai_admin.app import create_app
+from ai_admin.services import Services, services
 
+Job = Callable[[Services], None]
 _PARAMETER = re.compile(r"<(\w+)>")
 
 
@@ -36,6 +39,19 @@ def answer(app: Flask, *routes: str) -> Response:
     environ["SCRIPT_NAME"] = ""
     with app.request_context(environ):
         return app.full_dispatch_request()
+
+
+def run(app: Flask, job: Job) -> Response:
+    """Do a job that a time trigger calls for: 204, or the application's answer to what went wrong.
+
+    Nothing of the request reaches the job, so that whoever calls the function can do no more than the timer does.
+    """
+    with app.request_context(request.environ):
+        try:
+            job(services())
+        except Exception as error:  # noqa: BLE001  the application's handlers log it and make the answer
+            return app.make_response(app.handle_user_exception(error))
+    return Response(status=204)
 
 
 def _asked(routes: tuple[str, ...], environ: dict[str, object]) -> str:

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 from tests.fission import crds
 from tests.fission.specs import FOLDER, functions, of_kind, resources, triggers
 
+KINDS = {"Environment", "Package", "Function", "HTTPTrigger", "TimeTrigger"}
 needs_crds = pytest.mark.skipif(not crds.FOLDER.exists(), reason="Fission's CRDs are not on this machine")
 
 
@@ -27,6 +28,14 @@ def test_triggers_are_the_routes(settings: Settings) -> None:
     """A route without a trigger is unreachable on Fission; a trigger without a route answers 404."""
     triggered = {(trigger.path, method) for trigger in triggers() for method in trigger.methods}
     assert triggered == _routes(create_app(settings))
+
+
+def test_every_function_is_triggered() -> None:
+    """A function that nothing calls is forgotten; one that a timer calls has no way in from outside."""
+    by_time = {trigger["spec"]["functionref"]["name"] for trigger in of_kind("TimeTrigger")}
+    by_request = {trigger.function for trigger in triggers()}
+    assert by_time | by_request == set(functions())
+    assert not by_time & by_request
 
 
 def test_functions_have_the_names_and_entries_of_the_seed() -> None:
@@ -81,7 +90,7 @@ def test_one_file_a_function_with_its_triggers() -> None:
 @needs_crds
 @pytest.mark.parametrize(
     "resource",
-    [resource for resource in resources() if resource["kind"] in {"Environment", "Package", "Function", "HTTPTrigger"}],
+    [resource for resource in resources() if resource["kind"] in KINDS],
     ids=lambda resource: f"{resource['kind']}-{resource['metadata']['name']}",
 )
 def test_resources_pass_fissions_crds(resource: dict[str, Any]) -> None:
