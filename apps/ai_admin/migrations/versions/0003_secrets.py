@@ -5,10 +5,11 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-# The id of the key, read from the ciphertext's header: ai_admin.vault.ciphertext.
+# The id of the key, read from the ciphertext's header: ai_admin.vault.ciphertext. A function's result has the
+# database's collation whatever is said in its body, so indexes on it, and queries that shall use them, say COLLATE "C".
 KEY_ID = """
 CREATE FUNCTION vault_key_id(ciphertext bytea) RETURNS text IMMUTABLE STRICT PARALLEL SAFE LANGUAGE sql
-RETURN encode(substring(ciphertext FROM 4 FOR get_byte(ciphertext, 2)), 'escape') COLLATE "C";
+RETURN encode(substring(ciphertext FROM 4 FOR get_byte(ciphertext, 2)), 'escape');
 """
 
 # Each version of a credential is a row. The one in force has no end; at most one has none.
@@ -37,7 +38,7 @@ CREATE UNIQUE INDEX user_secrets_in_force ON user_secrets (user_id, name) WHERE 
 CREATE INDEX user_secrets_ended_at ON user_secrets (ended_at) WHERE ended_at IS NOT NULL;
 
 -- vault rotate and vault status: what a key has sealed
-CREATE INDEX user_secrets_vault_key ON user_secrets (vault_key_id(value), id);
+CREATE INDEX user_secrets_vault_key ON user_secrets (vault_key_id(value) COLLATE "C", id);
 """
 
 # What is there was kept in the clear, and for a day at most; a request that is sent again in the minute of the
@@ -47,7 +48,7 @@ TRUNCATE idempotency_keys;
 COMMENT ON COLUMN idempotency_keys.body IS 'sealed for its place: ai_admin.vault.ciphertext';
 
 -- vault rotate and vault status: what a key has sealed
-CREATE INDEX idempotency_keys_vault_key ON idempotency_keys (vault_key_id(body), key_digest);
+CREATE INDEX idempotency_keys_vault_key ON idempotency_keys (vault_key_id(body) COLLATE "C", key_digest);
 """
 
 
