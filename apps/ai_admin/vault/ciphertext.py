@@ -13,7 +13,7 @@ and UTF-8. The format never changes: another one gets another number, and this o
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nacl.exceptions import CryptoError
 from nacl.secret import Aead
@@ -48,13 +48,15 @@ class Context:
     table: str
     column: str
     row: str
+    _encoded: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.encoded()
+        parts = (self.table, self.column, self.row)
+        object.__setattr__(self, "_encoded", b"".join(_prefixed(part.encode()) for part in parts))
 
     def encoded(self) -> bytes:
         """The canonical form: no two contexts have the same."""
-        return b"".join(_prefixed(part.encode()) for part in (self.table, self.column, self.row))
+        return self._encoded
 
 
 def _prefixed(part: bytes) -> bytes:
