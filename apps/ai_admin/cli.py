@@ -18,6 +18,7 @@ from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_settin
 from ai_admin.errors import ApiError
 from ai_admin.server import serve as serve_settings
 from ai_admin.terminal import Root, failure, stderr
+from ai_admin.vault import commands as vault
 
 app = typer.Typer(
     help="Operate AI Admin, the user directory of an AI platform.",
@@ -28,6 +29,7 @@ config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 app.add_typer(config, name="config")
 app.add_typer(deploy.app, name="deploy")
 app.add_typer(audit.app, name="audit")
+app.add_typer(vault.app, name="vault")
 
 # Characters a line where nobody looks: lines of a table should not break in a log.
 _WIDE = 250

@@ -76,7 +76,8 @@ def test_every_command_has_help_with_an_example() -> None:
     runner = CliRunner()
     deploy = [["deploy", name] for name in ("render", "diff", "schema")]
     audit = [["audit", name] for name in ("seal", "public-key", "verify", "proof")]
-    for command in (["config", "check"], ["migrate"], ["make-owner"], ["serve"], *deploy, *audit):
+    vault = [["vault", name] for name in ("status", "rotate", "add-key", "promote", "retire")]
+    for command in (["config", "check"], ["migrate"], ["make-owner"], ["serve"], *deploy, *audit, *vault):
         result = runner.invoke(app, [*command, "--help"])
         assert result.exit_code == 0
         assert "Example: ai-admin " + " ".join(command) in " ".join(result.output.split())

@@ -1,0 +1,240 @@
+"""`ai-admin vault`: which key has sealed what, everything sealed anew, and changes to a ring in a file."""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import psycopg
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_database_settings
+from ai_admin.database import Connection
+from ai_admin.errors import ApiError
+from ai_admin.vault.keyring import KeyRing
+from ai_admin.vault.mounted import MountedKeyRing, load_key_ring
+from ai_admin.vault.registry import SEALED_COLUMNS, RowsByKey, connect, count_rows
+from ai_admin.vault.ring_file import promoted, read_ring, retired, with_new_key, write_ring
+from ai_admin.vault.rotation import BATCH, Rotation
+
+app = typer.Typer(help="Keys of the vault: what they have sealed, and how they are changed.", no_args_is_help=True)
+_error = Console(stderr=True, highlight=False)
+# Characters a line where nobody looks, and rows that are named before the others are only counted.
+_WIDE = 250
+_NAMED = 100
+_MISSING = "missing"
+
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", help=f"Folder that holds secrets/ and configs/; else {ROOT_VARIABLE}, else /."),
+]
+RingFile = Annotated[Path, typer.Option("--file", help="File with the ring's JSON; it is replaced, with mode 0600.")]
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, such as 2026-12.")]
+
+
+def _fail(message: object) -> typer.Exit:
+    _error.print(f"[bold red]error:[/] {escape(str(message))}", soft_wrap=True)
+    return typer.Exit(1)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of settings, files and database in one line and exit code 1."""
+    try:
+        yield
+    except psycopg.Error as error:
+        # Not the detail, which quotes values of rows.
+        raise _fail(error.diag.message_primary or error) from None
+    except (ConfigError, ApiError, ValueError, OSError) as error:
+        raise _fail(error) from None
+
+
+def _connected(root: Path | None) -> closing[Connection]:
+    return closing(connect(load_database_settings(root or config_root())))
+
+
+@app.command()
+def status(
+    root: Root = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the keys of the ring with the rows that each has sealed; exit 1 where rows need a key that does not open.
+
+    Example: ai-admin vault status
+    """
+    with _told(), _connected(root) as connection:
+        ring, rows = load_key_ring(root), count_rows(connection)
+    states = _states(ring, rows)
+    if as_json:
+        typer.echo(json.dumps({"keys": [_described(*each, rows) for each in states.items()]}, indent=2))
+    else:
+        _print(states, rows)
+    closed = [
+        f"{_number(needed)} need the key {key_id}, which is {state}"
+        for key_id, state in states.items()
+        if state in {_MISSING, "retired"} and (needed := _needed(rows, key_id))
+    ]
+    if closed:
+        raise _fail("; ".join(closed) + ": put it back into the ring as active, and run ai-admin vault rotate")
+
+
+def _states(ring: KeyRing, rows: RowsByKey) -> dict[str, str]:
+    """The state of each key of the ring, in its order, then of each that rows name and the ring lacks."""
+    used = sorted({key_id for counts in rows.values() for key_id in counts})
+    states: dict[str, str] = {key.id: key.state for key in ring.keys}
+    return states | {key_id: _MISSING for key_id in used if key_id not in states}
+
+
+def _needed(rows: RowsByKey, key_id: str) -> int:
+    return sum(counts.get(key_id, 0) for counts in rows.values())
+
+
+def _described(key_id: str, state: str, rows: RowsByKey) -> dict[str, object]:
+    return {
+        "id": key_id,
+        "state": state,
+        "rows": {str(column): counts.get(key_id, 0) for column, counts in rows.items()},
+    }
+
+
+def _print(states: dict[str, str], rows: RowsByKey) -> None:
+    table = Table("key", "state", box=None, pad_edge=False)
+    for column in SEALED_COLUMNS:
+        table.add_column(str(column), justify="right")
+    for key_id, state in states.items():
+        style = "bold red" if state == _MISSING else ""
+        table.add_row(escape(key_id), state, *(f"{rows[at].get(key_id, 0):,}" for at in SEALED_COLUMNS), style=style)
+    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
+
+
+@app.command()
+def rotate(
+    root: Root = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what there is to do, and change nothing.")] = False,
+    rate: Annotated[int | None, typer.Option(min=1, help="Most rows a second; without it as fast as it goes.")] = None,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Most rows in one transaction.")] = BATCH,
+) -> None:
+    """Seal every row anew under the primary key, while the service runs. May be stopped and run again at any time.
+
+    Exit code 1 where it was stopped, or rows cannot be opened: those are named and left as they are.
+
+    Example: ai-admin vault rotate --rate 5000
+    """
+    with _told(), _connected(root) as connection:
+        ring = MountedKeyRing(root)
+        primary = ring.current().primary.id
+        left = _left(count_rows(connection), primary)
+        if dry_run:
+            _error.print(f"{_number(left)} to seal anew under {primary}; nothing is changed")
+            return
+        with _stopping() as stop:
+            rotation = Rotation(connection, ring.current, batch=batch, rate=rate, pause=stop.wait)
+            _run(rotation, left, stop)
+        primary = ring.current().primary.id
+        left = _left(count_rows(connection), primary)
+    _error.print(f"{_number(rotation.resealed)} sealed anew under {primary}")
+    for (column, key), why in list(rotation.unopened.items())[:_NAMED]:
+        _error.print(escape(f"{column} {column.primary_key}={column.row(key)} is left: {why}"), soft_wrap=True)
+    if stop.is_set():
+        raise _fail(f"stopped, {_number(left)} left; run it again to go on")
+    if rotation.unopened:
+        raise _fail(f"{_number(len(rotation.unopened))} cannot be opened, and stay as they are")
+    if left:
+        raise _fail(f"{_number(left)} locked by others, or sealed meanwhile under another key; run it again")
+
+
+def _left(rows: RowsByKey, primary: str) -> int:
+    return sum(number for counts in rows.values() for key_id, number in counts.items() if key_id != primary)
+
+
+def _number(rows: int) -> str:
+    return "1 row" if rows == 1 else f"{rows:,} rows"
+
+
+class _Rate(ProgressColumn):
+    """Rows a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f} rows/s")
+
+
+def _run(rotation: Rotation, rows: int, stop: threading.Event) -> None:
+    columns = (BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=_error, disable=not _error.is_terminal) as progress:
+        task = progress.add_task("", total=rows)
+        for _ in rotation.run():
+            # Rows that are sealed meanwhile under another key come on top.
+            progress.update(task, completed=rotation.resealed, total=max(rows, rotation.resealed))
+            if stop.is_set():
+                return
+
+
+@contextmanager
+def _stopping() -> Iterator[threading.Event]:
+    """Set by Ctrl-C and SIGTERM; the second of a kind does what it always does."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    for each in before:
+        signal.signal(each, handle)
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+@app.command()
+def add_key(key_id: KeyId, file: RingFile) -> None:
+    """Add a new random key to the ring in a file, as active. The key is shown nowhere.
+
+    Example: ai-admin vault add-key 2026-12 --file ring.json
+    """
+    _change(file, lambda ring: with_new_key(ring, key_id))
+    _error.print(f"{key_id} is added as active; deploy the ring everywhere, and then promote the key")
+
+
+@app.command()
+def promote(key_id: KeyId, file: RingFile) -> None:
+    """Make an active key primary in the ring in a file, and the primary one active.
+
+    Example: ai-admin vault promote 2026-12 --file ring.json
+    """
+    _change(file, lambda ring: promoted(ring, key_id))
+    _error.print(f"{key_id} is primary; deploy the ring everywhere, and then run ai-admin vault rotate")
+
+
+@app.command()
+def retire(key_id: KeyId, file: RingFile, root: Root = None) -> None:
+    """Make a key retired in the ring in a file. Refused while any row needs it, or the mounted ring seals with it.
+
+    Example: ai-admin vault retire 2026-11 --file ring.json
+    """
+    with _told(), _connected(root) as connection:
+        ring = retired(read_ring(file), key_id)
+        if load_key_ring(root).primary.id == key_id:
+            raise _fail(f"{key_id} is primary in the mounted ring; deploy the one that has another primary key first")
+        needed = _needed(count_rows(connection), key_id)
+        if needed:
+            raise _fail(f"{_number(needed)} need the key {key_id}; run ai-admin vault rotate first")
+        write_ring(file, ring)
+    _error.print(f"{key_id} is retired, and no row needs it; deploy the ring")
+
+
+def _change(file: Path, change: Callable[[KeyRing], KeyRing]) -> None:
+    with _told():
+        write_ring(file, change(read_ring(file)))
