@@ -20,7 +20,7 @@ cp -R "$SRC_PKG/ai_admin" "$DEPLOY_PKG"
 
 # What no function imports: the single-process form, caches, type stubs, sources of compiled modules.
 for name in __main__ audit/commands cli demo deploy embedded health local metrics migrate openapi profiles reference \
-  rendering server terminal; do
+  rendering server terminal vault/commands vault/ring_file vault/rotation; do
   rm -f "$DEPLOY_PKG/ai_admin/$name.py"
 done
 rm -rf "$DEPLOY_PKG/ai_admin/migrations" "$DEPLOY_PKG/ai_admin/reference_assets" "$DEPLOY_PKG/bin"
