@@ -36,6 +36,7 @@ class ErrorCode(str, Enum):
     RATE_LIMITED = "RATE_LIMITED"
     BAD_REQUEST = "BAD_REQUEST"
     INTERNAL_ERROR = "INTERNAL_ERROR"
+    SEALED_VALUE_UNREADABLE = "SEALED_VALUE_UNREADABLE"
     DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
     SCHEMA_OUTDATED = "SCHEMA_OUTDATED"
 
@@ -235,6 +236,14 @@ class InternalError(ApiError):
     code = ErrorCode.INTERNAL_ERROR
     status = 500
     title = "Internal error"
+
+
+class SealedValueUnreadable(ApiError):
+    """What is stored cannot be opened with the keys that this service has; the log holds it under this requestId."""
+
+    code = ErrorCode.SEALED_VALUE_UNREADABLE
+    status = 500
+    title = "A sealed value cannot be opened"
 
 
 class DatabaseUnavailable(ApiError):

@@ -251,4 +251,5 @@ def test_the_requests_reach_every_answer(given: dict[str, dict[str, Answer]]) ->
         "REQUEST_TIMEOUT",
         "RATE_LIMITED",
         "TOO_MANY_KEYS",
+        "SEALED_VALUE_UNREADABLE",
     }

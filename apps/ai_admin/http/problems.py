@@ -13,10 +13,12 @@ from ai_admin.errors import (
     MethodNotAllowed,
     PayloadTooLarge,
     RouteNotFound,
+    SealedValueUnreadable,
     UnsupportedMediaType,
 )
 from ai_admin.http.answers import encode
 from ai_admin.http.request_log import request_id
+from ai_admin.vault.ciphertext import VaultError
 
 PROBLEM = "application/problem+json"
 _log = logging.getLogger(__name__)
@@ -72,6 +74,12 @@ def _http_exception(error: HTTPException) -> Response:
     return answer
 
 
+def _vault_error(error: VaultError) -> Response:
+    unreadable = SealedValueUnreadable()
+    unreadable.__cause__ = error
+    return _api_error(unreadable)
+
+
 def _unexpected(error: Exception) -> Response:
     _log.error("unexpected", exc_info=error, extra=_fields())
     return problem(InternalError())
@@ -90,5 +98,6 @@ def install(app: Flask) -> None:
     """Answer every error of the application with a problem."""
     app.before_request(_refuse_other_spellings)
     app.register_error_handler(ApiError, _api_error)
+    app.register_error_handler(VaultError, _vault_error)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unexpected)

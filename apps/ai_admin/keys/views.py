@@ -6,6 +6,7 @@ from flask import Blueprint, Response
 
 from ai_admin.access.guard import actor, principal
 from ai_admin.access.scopes import Scope
+from ai_admin.database import Connection
 from ai_admin.errors import (
     DatabaseUnavailable,
     KeyNotFound,
@@ -18,10 +19,12 @@ from ai_admin.errors import (
     UserNotFound,
 )
 from ai_admin.etags import entity_tag
-from ai_admin.http.answers import answer
+from ai_admin.http import once
+from ai_admin.http.answers import answer, encode
 from ai_admin.http.body import read_body
 from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
+from ai_admin.idempotency import Answer
 from ai_admin.keys import store
 from ai_admin.keys.schemas import ApiKey, ApiKeyCreate, ApiKeyList, ApiKeyUpdate, NewApiKey
 from ai_admin.operations import NoQuery, describe
@@ -54,11 +57,13 @@ def list_keys(UserID: str) -> Response:  # noqa: N803  the name that the route h
     Scope.KEYS_WRITE,
     answers={201: NewApiKey},
     body=ApiKeyCreate,
-    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *_CHANGE_ERRORS),
+    headers=(once.HEADER,),
+    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *once.ERRORS, *_CHANGE_ERRORS),
 )
 def create_key(UserID: str) -> Response:  # noqa: N803
-    """The answer shows the key, this once. With `replaces` another key of the user ends after an overlap."""
-    return _create(read_uuid("UserID", UserID), f"/ai/admin/users/{UserID}/keys")
+    """The answer shows the key, and no other does. With `replaces` another key of the user ends after an overlap."""
+    user_id = read_uuid("UserID", UserID)
+    return _create(user_id, f"/ai/admin/users/{user_id}/keys")
 
 
 @keys.put("/<KeyID>")
@@ -114,7 +119,8 @@ def list_my_keys() -> Response:
     "signed-in",
     answers={201: NewApiKey},
     body=ApiKeyCreate,
-    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *_CHANGE_ERRORS),
+    headers=(once.HEADER,),
+    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *once.ERRORS, *_CHANGE_ERRORS),
 )
 def create_my_key() -> Response:
     """It can do no more than the credential that makes it: no other scopes or models, and no longer."""
@@ -154,10 +160,15 @@ def _list(user_id: UUID) -> Response:
 
 def _create(user_id: UUID, path: str) -> Response:
     read_query(NoQuery)
-    new = read_body(ApiKeyCreate)
-    with services().database.transaction() as connection:
-        row, key = store.create(connection, actor(), user_id, new)
-    return answer({**row, "key": key}, 201, {"Location": f"{path}/{row['id']}"})
+    by = actor()
+
+    def work(connection: Connection, new: ApiKeyCreate) -> tuple[UUID, Answer]:
+        row, key = store.create(connection, by, user_id, new)
+        return user_id, Answer(201, {"Location": f"{path}/{row['id']}"}, encode({**row, "key": key}))
+
+    # A key is shown again only to the credential that made it, and only while that may do what it might do then.
+    scopes = " ".join(sorted(scope.value for scope in by.scopes))
+    return once.create_once(f"create key, {path}, {by.user_id}, {by.key_id}, {scopes}", ApiKeyCreate, work)
 
 
 def _change(user_id: UUID, key: str) -> Response:

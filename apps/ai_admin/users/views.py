@@ -7,13 +7,11 @@ from flask import Blueprint, Response, request
 
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
-from ai_admin.database import Row
+from ai_admin.database import Connection, Row
 from ai_admin.errors import (
     DatabaseUnavailable,
     DuplicateEmail,
     DuplicateTag,
-    IdempotencyKeyInUse,
-    IdempotencyKeyReused,
     LastOwner,
     PayloadTooLarge,
     RequestInvalid,
@@ -24,12 +22,13 @@ from ai_admin.errors import (
     VersionMismatch,
 )
 from ai_admin.etags import entity_tag, if_match, none_match
-from ai_admin.http.answers import JSON, answer, canonical, encode
+from ai_admin.http import once
+from ai_admin.http.answers import answer, encode
 from ai_admin.http.body import read_body
 from ai_admin.http.paging import Cursors
 from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
-from ai_admin.idempotency import KEY, Answer, once, read_key
+from ai_admin.idempotency import Answer
 from ai_admin.listing import COUNTED, Window, count, fetch_page
 from ai_admin.operations import Header, NoQuery, describe
 from ai_admin.services import services
@@ -47,12 +46,6 @@ from ai_admin.users.schemas import (
 users = Blueprint("users", __name__, url_prefix="/ai/admin/users")
 
 _BODY_ERRORS = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
-_IDEMPOTENCY_KEY = Header(
-    "Idempotency-Key",
-    f"^{KEY}$",
-    "Makes a retry safe for 24 hours: the same key with the same body gets the first answer again.",
-    "6f1f7b2e-create-ada",
-)
 _IF_MATCH = Header("If-Match", None, "Go ahead only if the user is still this version.", '"3"')
 _IF_NONE_MATCH = Header("If-None-Match", None, "Answer 304 if the user is still this version.", '"3"')
 
@@ -92,13 +85,12 @@ def list_users() -> Response:
     Scope.USERS_WRITE,
     answers={201: AiUser},
     body=AiUserCreate,
-    headers=(_IDEMPOTENCY_KEY,),
+    headers=(once.HEADER,),
     errors=(
         *_BODY_ERRORS,
         DuplicateTag,
         DuplicateEmail,
-        IdempotencyKeyInUse,
-        IdempotencyKeyReused,
+        *once.ERRORS,
         DatabaseUnavailable,
         SchemaOutdated,
     ),
@@ -106,23 +98,14 @@ def list_users() -> Response:
 def create_user() -> Response:
     """Tag and email are unique among users not deleted; the database decides, also between two at once."""
     read_query(NoQuery)
-    key = read_key(request.headers.get("Idempotency-Key"))
-    new = read_body(AiUserCreate)
     by = actor()
 
-    with services().database.transaction() as connection:
+    def work(connection: Connection, new: AiUserCreate) -> tuple[UUID, Answer]:
+        user = directory.create(connection, by, new)
+        headers = {"Location": f"{users.url_prefix}/{user['id']}", "ETag": entity_tag(user["version"])}
+        return user["id"], Answer(201, headers, encode(user))
 
-        def work() -> tuple[UUID, Answer]:
-            user = directory.create(connection, by, new)
-            headers = {"Location": f"{users.url_prefix}/{user['id']}", "ETag": entity_tag(user["version"])}
-            return user["id"], Answer(201, headers, encode(user))
-
-        asked = canonical(new.model_dump(mode="json"))
-        given = once(connection, services().key_ring.current(), f"create user, {by.user_id}", key, asked, work)
-    response = Response(given.body, given.status, dict(given.headers), content_type=JSON)
-    if given.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
-    return response
+    return once.create_once(f"create user, {by.user_id}", AiUserCreate, work)
 
 
 @users.get("/<UserID>")
