@@ -10,6 +10,7 @@ from ai_admin.access.principals import Principals
 from ai_admin.access.rates import Rates
 from ai_admin.audit.views import audit
 from ai_admin.config import Settings, load_settings
+from ai_admin.credentials.views import secrets
 from ai_admin.database import Database
 from ai_admin.http import cors, problems, request_log, security_headers
 from ai_admin.introspection.views import introspection
@@ -41,13 +42,14 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
         Principals(database, config.credential_cache_s),
         Rates(config.rate_per_second),
         Rates(_RECORDED_REFUSALS),
+        Rates(config.reveals_per_second),
     ).attach(app)
     # The last to be installed sees an answer first: CORS and the log line come after every other change.
     request_log.install(app)
     cors.install(app)
     security_headers.install(app)
     problems.install(app)
-    for blueprint in (users, keys, own, audit, introspection, *more):
+    for blueprint in (users, keys, own, secrets, audit, introspection, *more):
         app.register_blueprint(blueprint)
     guard.install(app)
     return app

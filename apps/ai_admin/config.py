@@ -179,6 +179,18 @@ class ConfigSettings(BaseModel):
         le=1_000_000,
         description="Requests a second that a process takes from one caller; twice that at once after a pause.",
     )
+    reveals_per_second: int = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="Credentials a second that a process reveals to one caller; twice that at once after a pause.",
+    )
+    secret_history_days: int = Field(
+        default=30,
+        ge=0,
+        le=3650,
+        description="How long a credential that was replaced or removed can be restored, in days; then it is erased.",
+    )
     body_timeout_s: int = Field(
         default=15, ge=1, le=600, description="Longest wait for a request's body, in seconds; on the server alone."
     )

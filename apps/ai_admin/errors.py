@@ -22,12 +22,15 @@ class ErrorCode(str, Enum):
     NOT_FOUND = "NOT_FOUND"
     USER_NOT_FOUND = "USER_NOT_FOUND"
     KEY_NOT_FOUND = "KEY_NOT_FOUND"
+    SECRET_NOT_FOUND = "SECRET_NOT_FOUND"  # noqa: S105  a code, and no secret
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
     DUPLICATE_TAG = "DUPLICATE_TAG"
     DUPLICATE_EMAIL = "DUPLICATE_EMAIL"
     LAST_OWNER = "LAST_OWNER"
     TOO_MANY_KEYS = "TOO_MANY_KEYS"
+    TOO_MANY_SECRETS = "TOO_MANY_SECRETS"
+    USER_SUSPENDED = "USER_SUSPENDED"
     IDEMPOTENCY_KEY_IN_USE = "IDEMPOTENCY_KEY_IN_USE"
     VERSION_MISMATCH = "VERSION_MISMATCH"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
@@ -124,6 +127,14 @@ class KeyNotFound(ApiError):
     title = "No such key"
 
 
+class SecretNotFound(ApiError):
+    """The user has no credential of this name, or no longer that version of it."""
+
+    code = ErrorCode.SECRET_NOT_FOUND
+    status = 404
+    title = "No such credential"
+
+
 class MethodNotAllowed(ApiError):
     """This path does not take this method; the Allow header lists those it takes."""
 
@@ -170,6 +181,22 @@ class TooManyKeys(ApiError):
     code = ErrorCode.TOO_MANY_KEYS
     status = 409
     title = "Too many keys"
+
+
+class TooManySecrets(ApiError):
+    """A user has at most 100 credentials: remove one first."""
+
+    code = ErrorCode.TOO_MANY_SECRETS
+    status = 409
+    title = "Too many credentials"
+
+
+class UserSuspended(ApiError):
+    """The user is suspended: their credentials are kept, and handed to nobody."""
+
+    code = ErrorCode.USER_SUSPENDED
+    status = 409
+    title = "The user is suspended"
 
 
 class IdempotencyKeyInUse(ApiError):

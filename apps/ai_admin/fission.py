@@ -61,7 +61,8 @@ def _asked(routes: tuple[str, ...], environ: dict[str, object]) -> str:
         if re.fullmatch(_PARAMETER.sub("[^/]+", route), path):
             return route
     complete = [route for route in routes if all(_parameter(environ, name) for name in _PARAMETER.findall(route))]
-    return max(complete, key=len, default=routes[0])
+    # Of several with the same parameters the first: the others are called by their whole address alone.
+    return max(complete, key=lambda route: len(_PARAMETER.findall(route)), default=routes[0])
 
 
 def _parameter(environ: dict[str, object], name: str) -> str:

@@ -23,6 +23,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from ai_admin import __version__
 from ai_admin.access.guard import ERRORS as GUARD_ERRORS
 from ai_admin.access.scopes import Scope
+from ai_admin.credentials.schemas import NAME
 from ai_admin.errors import ApiError, BadRequest, Detail, ErrorCode, InternalError, RequestInvalid, RouteNotFound
 from ai_admin.etags import ENTITY_TAG
 from ai_admin.http.answers import JSON
@@ -31,7 +32,7 @@ from ai_admin.http.request_log import FORM as REQUEST_ID_FORM
 from ai_admin.http.request_log import HEADER as REQUEST_ID
 from ai_admin.operations import Header, Operation, operation_of
 from ai_admin.reference import ASSETS
-from ai_admin.users.schemas import JSON_VALUE_SCHEMA
+from ai_admin.users.schemas import JSON_VALUE_SCHEMA, AiUser
 
 Schema = dict[str, Any]
 
@@ -56,7 +57,10 @@ _ENTITY_TAGS: Schema = {"anyOf": [{"const": "*"}, {"pattern": rf"^{ENTITY_TAG}(?
 _HEADER_SCHEMAS: Mapping[str, Schema] = {"If-Match": _ENTITY_TAGS, "If-None-Match": _ENTITY_TAGS}
 
 # Path parameters that are no id.
-_PATH_SCHEMAS: Mapping[str, Schema] = {"asset": {"type": "string", "enum": sorted(ASSETS)}}
+_PATH_SCHEMAS: Mapping[str, Schema] = {
+    "asset": {"type": "string", "enum": sorted(ASSETS)},
+    "Name": {"type": "string", "pattern": f"^{NAME}$", "examples": ["openai"]},
+}
 # How a repeated parameter and `name[key]=value` are written (OpenAPI 3.1.0, 4.8.12.3).
 _STYLES: Mapping[str, Mapping[str, Any]] = {
     "array": {"style": "form", "explode": True},
@@ -344,9 +348,9 @@ def _answer(route: _Route, status: int, model: type[BaseModel] | None) -> oas.Re
 def _answer_headers(
     operation: Operation, status: int, model: type[BaseModel] | None
 ) -> dict[str, oas.Header | oas.Reference]:
-    """What an answer says in its headers; a record's version is its entity tag."""
+    """What an answer says in its headers; a user's version is its entity tag."""
     names = [REQUEST_ID]
-    if HTTPStatus.NOT_MODIFIED in operation.answers or (model and "version" in model.model_fields):
+    if HTTPStatus.NOT_MODIFIED in operation.answers or model is AiUser:
         names.append("ETag")
     if status == HTTPStatus.CREATED:
         names.append("Location")

@@ -25,6 +25,8 @@ class Services:
     rates: Rates
     # Refusals that become events; a flood of them must not fill the log.
     refusals: Rates
+    # Credentials that are given out, a caller: far fewer than other requests.
+    reveals: Rates
 
     def attach(self, app: Flask) -> None:
         """Make these the services of an application."""

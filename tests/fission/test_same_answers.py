@@ -63,6 +63,25 @@ MEMBER = f"""
     VALUES ('00000000-0000-7000-8000-000000000003', '00000000-0000-7000-8000-000000000002',
             '\\x{digest(MEMBER_KEY).hex()}', 'm', '0000')
 """
+SUSPENDED = f"{MEMBER}; UPDATE users SET status = 'suspended' WHERE tag = 'member'"
+NO_MEMBER = "DELETE FROM users WHERE tag = 'member'"
+MEMBER_PATH = f"{USERS}/00000000-0000-7000-8000-000000000002"
+SECRETS = f"{USERS}/{OWNER_ID}/secrets"
+# A hundred credentials that nothing opens.
+UNREADABLE = f"""
+    INSERT INTO user_secrets (id, user_id, name, version, provider, value, last_four)
+    SELECT gen_random_uuid(), '{OWNER_ID}', 'n' || n, 1, 'openai', '\\x01010474657374', ''
+    FROM generate_series(1, 100) AS n
+"""
+NONE_UNREADABLE = "DELETE FROM user_secrets WHERE name LIKE 'n%'"
+VALUE = {"provider": "openai", "value": "a marked value"}
+
+
+def whole(path: str) -> dict[str, str]:
+    """The header by which a direct call says which of a function's paths it means."""
+    return {"X-Fission-Full-Url": path}
+
+
 STEPS = (
     Step("schema outdated", f"POST {USERS}", ADA, given="UPDATE alembic_version SET version_num = '0000'",
          after=f"UPDATE alembic_version SET version_num = '{SCHEMA_VERSION}'"),
@@ -77,6 +96,24 @@ STEPS = (
     Step("one's keys", "GET /ai/me/keys"),
     Step("no such key of oneself", f"PUT /ai/me/keys/{OWNER_ID.hex[:8]}-0000-7000-8000-000000000009", {"name": "x"}),
     Step("audit of nobody", f"GET /ai/admin/audit?actor={OWNER_ID}&action=users:purge"),
+    Step("no credentials", f"GET {SECRETS}"),
+    Step("set a credential", f"PUT {SECRETS}/openai", VALUE, CONSOLE),
+    Step("set it again", f"PUT {SECRETS}/openai", VALUE),
+    Step("set none", f"PUT {SECRETS}/openai", {"provider": "openai"}),
+    Step("set one of a bad name", f"PUT {SECRETS}/OpenAI", VALUE),
+    Step("credentials", f"GET {SECRETS}"),
+    Step("reveal", f"POST {SECRETS}/openai/reveal", {"reason": "x"}, whole(f"{SECRETS}/openai/reveal")),
+    Step("reveal without a reason", f"POST {SECRETS}/openai/reveal", {}, whole(f"{SECRETS}/openai/reveal")),
+    Step("reveal none", f"POST {SECRETS}/other/reveal", {"reason": "x"}, whole(f"{SECRETS}/other/reveal")),
+    Step("reveal of a suspended user", f"POST {MEMBER_PATH}/secrets/openai/reveal", {"reason": "x"},
+         whole(f"{MEMBER_PATH}/secrets/openai/reveal"), given=SUSPENDED, after=NO_MEMBER),
+    Step("reveal what does not open", f"POST {SECRETS}/n1/reveal", {"reason": "x"}, whole(f"{SECRETS}/n1/reveal"),
+         given=UNREADABLE, after=NONE_UNREADABLE),
+    Step("too many credentials", f"PUT {SECRETS}/one-more", VALUE, given=UNREADABLE, after=NONE_UNREADABLE),
+    Step("remove a credential", f"DELETE {SECRETS}/openai"),
+    Step("remove it again", f"DELETE {SECRETS}/openai"),
+    Step("versions", f"GET {SECRETS}/openai/versions", headers=whole(f"{SECRETS}/openai/versions")),
+    Step("restore", f"POST {SECRETS}/openai/restore", {"version": 1}, whole(f"{SECRETS}/openai/restore")),
     Step("empty list", f"GET {USERS}"),
     Step("ada", f"POST {USERS}", ADA),
     Step("bot", f"POST {USERS}", BOT, CONSOLE),
@@ -251,5 +288,4 @@ def test_the_requests_reach_every_answer(given: dict[str, dict[str, Answer]]) ->
         "REQUEST_TIMEOUT",
         "RATE_LIMITED",
         "TOO_MANY_KEYS",
-        "SEALED_VALUE_UNREADABLE",
     }

@@ -41,6 +41,12 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("POST", f"{USERS}/<UserID>/keys"): CHANGE_USERS,
     ("PUT", f"{USERS}/<UserID>/keys/<KeyID>"): CHANGE_USERS,
     ("DELETE", f"{USERS}/<UserID>/keys/<KeyID>"): CHANGE_USERS,
+    ("GET", f"{USERS}/<UserID>/secrets"): CHANGE_USERS,
+    ("PUT", f"{USERS}/<UserID>/secrets/<Name>"): CHANGE_USERS,
+    ("DELETE", f"{USERS}/<UserID>/secrets/<Name>"): CHANGE_USERS,
+    ("POST", f"{USERS}/<UserID>/secrets/<Name>/reveal"): {"owner"},
+    ("GET", f"{USERS}/<UserID>/secrets/<Name>/versions"): CHANGE_USERS,
+    ("POST", f"{USERS}/<UserID>/secrets/<Name>/restore"): CHANGE_USERS,
     ("GET", AUDIT): {"owner", "auditor"},
     ("POST", "/ai/introspect"): CHANGE_USERS,
     ("GET", "/ai/authorize"): EVERYBODY,
@@ -91,7 +97,7 @@ def people(api: httpx.Client) -> People:
 
 def call(api: httpx.Client, method: str, path: str, headers: Headers | None) -> httpx.Response:
     """Call a route on users and keys that do not exist, with a body that is no use."""
-    url = path.replace("<UserID>", NOBODY).replace("<KeyID>", NOBODY)
+    url = path.replace("<UserID>", NOBODY).replace("<KeyID>", NOBODY).replace("<Name>", "x")
     bare = httpx.Client(transport=api._transport, base_url=api.base_url)
     return bare.request(method, url, headers=headers, json={} if method in {"POST", "PUT"} else None)
 
@@ -602,7 +608,15 @@ def test_roles_are_as_the_document_says() -> None:
     """One table of roles: the one in the code."""
     assert {role.value: sorted(scope.value for scope in ROLE_SCOPES[role]) for role in Role} == {
         "owner": sorted(scope.value for scope in Scope),
-        "admin": ["keys:read", "keys:write", "tokens:introspect", "users:read", "users:write"],
+        "admin": [
+            "keys:read",
+            "keys:write",
+            "secrets:read",
+            "secrets:write",
+            "tokens:introspect",
+            "users:read",
+            "users:write",
+        ],
         "auditor": ["audit:read", "users:read"],
         "member": [],
     }

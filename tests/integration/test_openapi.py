@@ -230,6 +230,7 @@ def test_only_the_named_files_are_served(client: httpx.Client, name: str) -> Non
     assert client.get(f"{DOCS}/{name}").status_code == 404
 
 
+@pytest.mark.config(REVEALS_PER_SECOND="10000")
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 def test_schemathesis_finds_nothing(app: Flask) -> None:
     """The service does what its document says, and the document says what the service does.

@@ -98,13 +98,15 @@ def _note_use(connection: Connection, key_id: UUID) -> None:
 
 
 def _principal(row: Row) -> Principal:
+    role, kind = Role(row["role"]), Kind(row["kind"])
+    granted = None if row["scopes"] is None else frozenset(map(Scope, row["scopes"]))
     return Principal(
         user_id=row["user_id"],
         tag=row["tag"],
-        kind=Kind(row["kind"]),
-        role=Role(row["role"]),
+        kind=kind,
+        role=role,
         models=tuple(row["models"]),
-        scopes=scopes_of(Role(row["role"]), None if row["scopes"] is None else frozenset(map(Scope, row["scopes"]))),
+        scopes=scopes_of(role, granted, kind),
         key_id=row["key_id"],
         key_models=None if row["key_models"] is None else tuple(row["key_models"]),
         expires_at=row["expires_at"],

@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import Literal
 
-from ai_admin.users.schemas import Role
+from ai_admin.users.schemas import Kind, Role
 
 
 class Scope(str, Enum):
@@ -13,6 +13,9 @@ class Scope(str, Enum):
     USERS_WRITE = "users:write"
     KEYS_READ = "keys:read"
     KEYS_WRITE = "keys:write"
+    SECRETS_READ = "secrets:read"
+    SECRETS_WRITE = "secrets:write"
+    SECRETS_REVEAL = "secrets:reveal"
     AUDIT_READ = "audit:read"
     TOKENS_INTROSPECT = "tokens:introspect"
 
@@ -23,16 +26,27 @@ Entry = Scope | Literal["signed-in", "public"]
 ROLE_SCOPES: dict[Role, frozenset[Scope]] = {
     Role.OWNER: frozenset(Scope),
     Role.ADMIN: frozenset(
-        {Scope.USERS_READ, Scope.USERS_WRITE, Scope.KEYS_READ, Scope.KEYS_WRITE, Scope.TOKENS_INTROSPECT}
+        {
+            Scope.USERS_READ,
+            Scope.USERS_WRITE,
+            Scope.KEYS_READ,
+            Scope.KEYS_WRITE,
+            Scope.SECRETS_READ,
+            Scope.SECRETS_WRITE,
+            Scope.TOKENS_INTROSPECT,
+        }
     ),
     Role.AUDITOR: frozenset({Scope.USERS_READ, Scope.AUDIT_READ}),
     Role.MEMBER: frozenset(),
 }
-# What a key may hold though its user's role does not: the work of a gateway, which administers nothing.
-GATEWAY_SCOPES = frozenset({Scope.TOKENS_INTROSPECT})
+# What a key of a service may hold though its role does not: the work of a gateway, which administers nothing.
+GATEWAY_SCOPES = frozenset({Scope.TOKENS_INTROSPECT, Scope.SECRETS_REVEAL})
 
 
-def scopes_of(role: Role, granted: frozenset[Scope] | None) -> frozenset[Scope]:
-    """What a credential may do: all that the role gives, or what of it was granted, and the work of a gateway."""
+def scopes_of(role: Role, granted: frozenset[Scope] | None, kind: Kind = Kind.HUMAN) -> frozenset[Scope]:
+    """What a credential may do: all that the role gives, or what of it, and of a gateway's work, was granted."""
     given = ROLE_SCOPES[role]
-    return given if granted is None else granted & (given | GATEWAY_SCOPES)
+    if granted is None:
+        return given
+    # A person who was an owner does not keep what the role gave them.
+    return granted & (given | GATEWAY_SCOPES if kind == Kind.SERVICE else given)

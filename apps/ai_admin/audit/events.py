@@ -21,6 +21,8 @@ from ai_admin.database import Connection
 from ai_admin.sql import queries
 
 PERSONAL = frozenset({"tag", "email", "name", "attributes"})
+# What stands in an event for the value of a credential.
+HIDDEN = "***"
 _SQL = queries("audit")
 
 
@@ -38,6 +40,10 @@ class Action(str, Enum):
     KEYS_UPDATE = "keys:update"
     KEYS_ROTATE = "keys:rotate"
     KEYS_REVOKE = "keys:revoke"
+    SECRETS_SET = "secrets:set"
+    SECRETS_REMOVE = "secrets:remove"
+    SECRETS_RESTORE = "secrets:restore"
+    SECRETS_REVEAL = "secrets:reveal"
     ACCESS_REFUSE = "access:refuse"
 
 
@@ -62,6 +68,20 @@ def about_user(
 def about_key(connection: Connection, by: Actor, action: Action, user_id: UUID, changes: Mapping[str, object]) -> None:
     """Write the event of a change to a key of a user."""
     _write(connection, by, action, target_id=user_id, changes=changes)
+
+
+def about_secret(
+    connection: Connection,
+    by: Actor,
+    action: Action,
+    user_id: UUID,
+    changes: Mapping[str, object],
+    reason: str | None = None,
+) -> None:
+    """Write the event of a change to a credential of a user, or of its reveal. The reason, free text, is sealed."""
+    event_id = uuid7()
+    sealed = reason and _seal(event_id, _make_audit_key(connection, user_id), {"reason": reason})
+    _write(connection, by, action, event_id=event_id, target_id=user_id, changes=changes, personal=sealed or None)
 
 
 def refused(connection: Connection, by: Actor, what: Mapping[str, object]) -> None:

@@ -13,8 +13,8 @@ from ai_admin.http.path import UuidText
 
 LARGEST_PAGE = 200
 _CHANGES: dict[str, Any] = {
-    "description": "What was changed: `before` and `after` of each member of a user, the members of a key, or the "
-    "request that was refused. Values of a person who was purged are null.",
+    "description": "What was changed: `before` and `after` of each member of a user, the members of a key, a "
+    "credential without its value, or the request that was refused. Values of a person who was purged are null.",
     "examples": [{"role": {"before": "member", "after": "auditor"}}],
 }
 

@@ -125,14 +125,17 @@ def _require_grant(by: Actor, user: Row, wanted: dict[str, Any], expires_at: dat
         raise RequestInvalid.at("body", "scopes", message=f"The user's role does not give {', '.join(beyond)}")
     if expires_at is not None and expires_at <= datetime.now(timezone.utc):
         raise RequestInvalid.at("body", "expiresAt", message="Must lie in the future")
-    by.require_grant(_scopes(user, wanted))
+    scopes = _scopes(user, wanted)
+    by.require_grant(scopes)
     if by.user_id == user["id"]:
         _require_no_escape(by, wanted["models"], expires_at)
+    elif Scope.SECRETS_REVEAL in scopes and by.role != Role.OWNER:
+        raise Forbidden("Only an owner grants secrets:reveal.")
 
 
 def _scopes(user: Row, key: Mapping[str, Any]) -> frozenset[Scope]:
     granted = None if key["scopes"] is None else frozenset(map(Scope, key["scopes"]))
-    return scopes_of(Role(user["role"]), granted)
+    return scopes_of(Role(user["role"]), granted, Kind(user["kind"]))
 
 
 def _require_no_escape(by: Actor, models: list[str] | None, expires_at: datetime | None) -> None:
