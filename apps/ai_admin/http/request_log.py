@@ -1,6 +1,7 @@
 """The request id, and one JSON line in the log for each request.
 
-A line names the route and the query's parameters, never their values: those are people's names and addresses.
+A line names the route and those of the query's parameters that the route has, never their values: those are people's
+names and addresses. A name that the route does not have may be anything, a secret in the wrong place too.
 """
 
 import logging
@@ -8,12 +9,14 @@ import re
 import time
 from urllib.parse import parse_qsl
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from uuid_utils.compat import uuid7
+
+from ai_admin.operations import operation_of
 
 HEADER = "X-Fission-Request-ID"
 FORM = r"[A-Za-z0-9._-]{1,64}"
-_PARAMETER = re.compile(r"[A-Za-z]{1,32}(\[\w{1,32}\])?")
+_PARAMETER = re.compile(r"([A-Za-z]{1,32})(\[\w{1,32}\])?")
 _log = logging.getLogger("ai_admin.request")
 
 
@@ -56,8 +59,13 @@ def _finish(response: Response) -> Response:
 
 
 def _parameters() -> list[str]:
+    operation = operation_of(current_app, request.url_rule.endpoint) if request.url_rule else None
+    if operation is None:
+        return []
+    known = {(field.alias or name).partition("[")[0] for name, field in operation.query.model_fields.items()}
     pairs = parse_qsl(request.query_string.decode("latin-1"), keep_blank_values=True)
-    return sorted({name for name, _ in pairs if _PARAMETER.fullmatch(name)})
+    matches = {_PARAMETER.fullmatch(name) for name, _ in pairs}
+    return sorted(match[0] for match in matches if match and match[1] in known)
 
 
 def install(app: Flask) -> None:
