@@ -22,9 +22,11 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
 )
 from pydantic.fields import FieldInfo
 
+from ai_admin.access.addresses import require_https
 from ai_admin.vault.keyring import KeyRing
 
 SECRET_NAME = "fission-ai-work-env"  # noqa: S105  the name of the Secret, not its content
@@ -93,6 +95,16 @@ def _origins(value: str) -> str:
     for origin in value.split():
         if origin != "*" and ("://" not in origin or origin.rstrip("/") != origin):
             raise ValueError(f"{origin!r} is no origin: write it as https://host or https://host:port")
+    return value
+
+
+def _key_set_url(value: str, info: ValidationInfo) -> str:
+    """The last setting of the identity provider: all of them are there, or none is."""
+    named = [info.data.get("oidc_issuer"), info.data.get("oidc_audience"), value]
+    if any([*named, info.data.get("oidc_authorized_parties")]) and not all(named):
+        raise ValueError("OIDC_ISSUER, OIDC_AUDIENCE and OIDC_JWKS_URL go together: set all three, or none")
+    if value:
+        require_https(value)
     return value
 
 
@@ -194,6 +206,20 @@ class ConfigSettings(BaseModel):
     body_timeout_s: int = Field(
         default=15, ge=1, le=600, description="Longest wait for a request's body, in seconds; on the server alone."
     )
+    oidc_issuer: str = Field(
+        default="",
+        description="Issuer (iss) of the identity provider whose tokens sign people in. Empty: API keys alone do.",
+    )
+    oidc_audience: str = Field(default="", description="Audience (aud) that a token of the provider must name.")
+    oidc_authorized_parties: str = Field(
+        default="",
+        description="Clients (azp), separated by spaces, whose tokens may name other audiences beside ours.",
+    )
+    oidc_jwks_url: Annotated[str, AfterValidator(_key_set_url)] = Field(
+        default="",
+        validate_default=True,
+        description="Address of the provider's key set; https, or http on a loopback address.",
+    )
 
 
 @dataclass(frozen=True)
@@ -228,7 +254,8 @@ def _faults(kind: Mount, error: ValidationError) -> dict[str, str]:
     """What is wrong with each key, and where to mend it."""
     faults = {}
     for fault in error.errors(include_url=False, include_input=False):
-        key = str(fault["loc"][0])
+        # Of a default Pydantic gives the name of the field, not the key.
+        key = str(fault["loc"][0]).upper()
         message = "is missing; add the key" if fault["type"] == "missing" else fault["msg"]
         faults[key] = f"{key}: {message}. It is read from /{kind}/<namespace>/{_NAMES[kind]}/{key}."
     return faults

@@ -92,13 +92,52 @@ def test_bad_values_of_the_secret(tmp_path: Path, key: str, value: str) -> None:
      ("POOL_SIZE", "1.5"), ("POOL_TIMEOUT_MS", "99"), ("CONNECT_TIMEOUT_S", "1"), ("STATEMENT_TIMEOUT_MS", "0"),
      ("STATEMENT_TIMEOUT_MS", "60001"), ("LOCK_TIMEOUT_MS", "-1"), ("MAX_BODY_BYTES", "100"),
      ("ALLOWED_ORIGINS", "console.example"), ("ALLOWED_ORIGINS", "https://a.example/"),
-     ("ALLOWED_ORIGINS", "* https://a.example/")],
+     ("ALLOWED_ORIGINS", "* https://a.example/"), ("OIDC_JWKS_URL", "https://id.example/keys")],
 )  # fmt: skip
 def test_bad_values_of_the_config_map(tmp_path: Path, key: str, value: str) -> None:
     """No timeout can be switched off, and no origin be one that browsers never send."""
     (line,) = refusal(tmp_path, SECRET, {key: value})
     assert line.startswith(f"{key}: ")
     assert line.endswith(f"It is read from /configs/<namespace>/{CONFIG_NAME}/{key}.")
+
+
+PROVIDER = {
+    "OIDC_ISSUER": "https://id.example",
+    "OIDC_AUDIENCE": "ai-admin",
+    "OIDC_JWKS_URL": "https://id.example/keys",
+}
+
+
+@pytest.mark.parametrize(
+    "url", ["https://id.example/keys", "http://127.0.0.1:8080/keys", "http://[::1]/", "http://localhost/"]
+)
+def test_an_identity_provider(tmp_path: Path, url: str) -> None:
+    """Its three settings suffice; without TLS it is reached on the same machine alone."""
+    config = load_settings(write_mount(tmp_path, SECRET, PROVIDER | {"OIDC_JWKS_URL": url})).config
+    assert (config.oidc_issuer, config.oidc_audience, config.oidc_jwks_url) == ("https://id.example", "ai-admin", url)
+
+
+@pytest.mark.parametrize("lacking", [*PROVIDER, "all but OIDC_AUTHORIZED_PARTIES"])
+def test_half_an_identity_provider_is_none(tmp_path: Path, lacking: str) -> None:
+    """Whoever forgets one of the three hears of it at the start, and not from people who cannot sign in."""
+    config = {key: value for key, value in PROVIDER.items() if key != lacking}
+    if lacking not in PROVIDER:
+        config = {"OIDC_AUTHORIZED_PARTIES": "console"}
+    (line,) = refusal(tmp_path, SECRET, config)
+    assert line.startswith("OIDC_JWKS_URL: Value error, OIDC_ISSUER, OIDC_AUDIENCE and OIDC_JWKS_URL go together")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://id.example/keys", "http://10.0.0.1/keys", "http://localhost.example/", "ftp://id.example/", "id.example",
+     "file:///etc/passwd", "https://", "https://user:password@id.example/", "https://id.example/#keys",
+     "https://id.example/a b"],
+)  # fmt: skip
+def test_keys_come_over_tls_from_a_plain_address(tmp_path: Path, url: str) -> None:
+    """Whoever stands in between would otherwise hand out keys, and so make anybody anyone."""
+    (line,) = refusal(tmp_path, SECRET, PROVIDER | {"OIDC_JWKS_URL": url})
+    assert line.startswith("OIDC_JWKS_URL: Value error, must be")
+    assert "password" not in line
 
 
 def test_secrets_do_not_show(tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
 """Bearer tokens of the organisation's identity provider: JWTs (RFC 7519) signed with keys it publishes (RFC 7517).
 
 The checks follow RFC 8725 and OpenID Connect Core, 3.1.3.7. Importing joserfc takes a good part of a function's cold
-start, so this module is imported where a provider is configured, and not before.
+start, so this module is imported when the first token comes, and not before.
 """
 
 import base64
-import ipaddress
 import json
 import logging
 import math
@@ -15,12 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from typing import IO, Any, NoReturn, TypeGuard
-from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key
 from joserfc.jws import JWSRegistry
+
+from ai_admin.access.addresses import require_https
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class IdentityProvider:
         """
         if not issuer or not audience:
             raise ValueError("An identity provider needs an issuer and an audience")
-        _check_url(jwks_url)
+        require_https(jwks_url)
         self.issuer = issuer
         self.audience = audience
         self._parties = [audience, *authorized_parties]
@@ -272,22 +272,6 @@ def _read_key(jwk: Any) -> _SigningKey | None:
     return _SigningKey(key_id, algorithm, key)
 
 
-def _check_url(url: str) -> None:
-    """Raise ValueError unless this is an https URL, or an http one of a loopback address."""
-    parts = urlsplit(url)
-    if parts.username is not None or parts.fragment or not parts.hostname or not url.isprintable() or " " in url:
-        raise ValueError("The address of the key set must be a plain URL without user name and fragment")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
-        raise ValueError("The address of the key set must begin with https:// unless it is on a loopback address")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class _NoRedirect(HTTPRedirectHandler):
     """Makes an error of each redirect: the keys come from the address that was configured, or not at all."""
 
@@ -377,7 +361,7 @@ class _KeySource:
 def _download(url: str) -> bytes:
     """The body at this URL. Raises OSError, HTTPException, and ValueError if it is too large or comes too slowly."""
     deadline = time.monotonic() + _TIMEOUT_S
-    request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310  _check_url
+    request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310  require_https
     body = bytearray()
     with build_opener(_NoRedirect).open(request, timeout=_TIMEOUT_S) as response:
         while chunk := response.read1(_CHUNK):
