@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -84,6 +85,32 @@ def make_owner(
         typer.echo(make(load_settings(root), tag))
     except (ConfigError, ApiError, ValueError) as error:
         raise failure(error) from None
+
+
+@app.command()
+def bind_identity(
+    tag: Annotated[str, typer.Argument(help="Tag of the user, of any role.")],
+    issuer: Annotated[str, typer.Argument(help="Issuer (iss) of the tokens, as OIDC_ISSUER has it.")],
+    subject: Annotated[str, typer.Argument(help="The person's subject (sub) there.")],
+    root: Root = None,
+) -> None:
+    """Let a subject of an identity provider sign in as a user, instead of the one that did; owners and admins too.
+
+    Example: ai-admin bind-identity ada https://id.example.com/realms/acme 8f1c2a54-2b0e-4c59-9d57-0c1f6f1b7a10
+    """
+    from ai_admin.access import identities  # noqa: PLC0415  as above
+    from ai_admin.access.actors import service  # noqa: PLC0415
+    from ai_admin.database import Database  # noqa: PLC0415
+
+    try:
+        settings = load_settings(root)
+        with closing(Database(settings)) as database, database.transaction() as connection:
+            former = identities.bind(connection, service("bind-identity"), tag, issuer, subject)
+    except (ConfigError, ApiError, ValueError) as error:
+        raise _fail(error) from None
+    typer.echo("".join(f"{one} has lost an identity of {issuer}\n" for one in former) + f"bound to {tag}")
+    if issuer != settings.config.oidc_issuer:
+        _error.print(f"note: OIDC_ISSUER is another one, so tokens of {issuer} are not accepted", soft_wrap=True)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -56,6 +57,57 @@ def test_migrate_tells_what_it_did(settings: Settings) -> None:
     """On a current schema the command says so and changes nothing."""
     result = runner.invoke(app, ["migrate", "--root", str(settings.root)])
     assert (result.exit_code, result.output.strip()) == (0, f"schema {SCHEMA_VERSION}, up to date")
+
+
+ISSUER = "https://id.example.com"
+
+
+def bind_identity(settings: Settings, tag: str, subject: str) -> str:
+    """What `ai-admin bind-identity` says, on one line."""
+    result = runner.invoke(app, ["bind-identity", tag, ISSUER, subject, "--root", str(settings.root)])
+    assert result.exit_code == (0 if "bound to" in result.output else 1), result.output
+    return " ".join(result.output.split())
+
+
+def bound(sql: psycopg.Connection) -> list[tuple[str, str]]:
+    """Tags and subjects."""
+    query = "SELECT tag, subject FROM identities JOIN users ON users.id = user_id ORDER BY tag, subject"
+    return sql.execute(query).fetchall()
+
+
+def test_bind_identity_binds_anybody_and_takes_wrong_bindings_back(settings: Settings, sql: psycopg.Connection) -> None:
+    """An owner has no other way to sign in by token, and a subject bound to the wrong user no other way to the right.
+
+    A user has one subject of an issuer and a subject one user: what stood in the way goes. Each step is an event.
+    """
+    assert "OIDC_ISSUER is another one" in bind_identity(settings, "zz-owner", "s-1")
+    key = runner.invoke(app, ["make-owner", "second", "--root", str(settings.root)]).output.strip()
+    assert bind_identity(settings, "second", "s-2").startswith("bound to second")
+    assert bind_identity(settings, "SECOND", "s-2").startswith("bound to SECOND")
+    assert bound(sql) == [("second", "s-2"), ("zz-owner", "s-1")]
+    taken = bind_identity(settings, "zz-owner", "s-2")
+    assert taken.count(f"zz-owner has lost an identity of {ISSUER}") == 1
+    assert taken.count(f"second has lost an identity of {ISSUER}") == 1
+    assert bound(sql) == [("zz-owner", "s-2")]
+    logged = sql.execute(
+        "SELECT action, tag FROM audit_events JOIN users ON users.id = target_id"
+        " WHERE request_id = 'bind-identity' ORDER BY audit_events.id"
+    ).fetchall()
+    assert logged[:2] == [("identities:bind", "zz-owner"), ("identities:bind", "second")]
+    assert sorted(logged[2:4]) == [("identities:unbind", "second"), ("identities:unbind", "zz-owner")]
+    assert logged[4:] == [("identities:bind", "zz-owner")]
+    assert key.startswith("aia_")
+
+
+@pytest.mark.parametrize(
+    ("tag", "subject", "told"), [("nobody", "s", "no user with the tag nobody"), ("zz-owner", "", "a subject")]
+)
+def test_bind_identity_says_what_is_wrong(
+    settings: Settings, sql: psycopg.Connection, tag: str, subject: str, told: str
+) -> None:
+    """No traceback, and nothing bound."""
+    assert told in bind_identity(settings, tag, subject)
+    assert bound(sql) == []
 
 
 @pytest.mark.parametrize("command", ["migrate", "serve"])

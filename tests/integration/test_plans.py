@@ -15,6 +15,7 @@ from ai_admin import demo
 from ai_admin.app import create_app
 from ai_admin.config import load_settings
 from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.sql import queries
 from tests.conftest import OWNER_ID, ROLE, TEMPLATE, calling, database_secret, write_mount
 
 # The table is filled once; with pytest-xdist (--dist loadgroup) by one worker.
@@ -302,6 +303,21 @@ def test_every_index_serves_a_request(directory: Directory, postgres: EmbeddedPo
     assert {name for (name,) in indexes} - {"users_email_key"} == {
         name for name in recorder.indexes if name.startswith("users_")
     }
+
+
+def test_sign_in_scans_nothing(directory: Directory, postgres: EmbeddedPostgres) -> None:
+    """With tens of thousands of people, neither a known subject nor a new one is looked for row by row."""
+    values = {"issuer": "i", "subject": directory.user["id"], "email": directory.user["email"], "tag": "nobody"}
+    with postgres.connect(DATABASE) as connection, connection.transaction(force_rollback=True):
+        connection.execute("INSERT INTO identities SELECT 'i', id::text, id FROM users LIMIT 50000")
+        connection.execute("ANALYZE identities")
+        for name in ("find", "lock_unbound", "lock_tag"):
+            sql = queries("identities")[name]
+            row = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS OFF, FORMAT JSON) {sql}".encode(), values).fetchone()
+            assert row
+            statement = Statement(sql, row[0][0]["Plan"])
+            assert not [node for node in statement.scans() if node["Node Type"] == "Seq Scan"], statement
+            assert statement.rows() <= FEW, statement
 
 
 def test_demo_users_agree_with_what_the_service_would_store(directory: Directory, postgres: EmbeddedPostgres) -> None:

@@ -1,8 +1,8 @@
 """Events: who did what to whom, with the values before and after, written in the transaction of the change.
 
-What is personal (names, addresses, attributes, the caller's address) is sealed under a key of that person, which
-stands in their row of `users` and nowhere else. Purge destroys the key with the row: the event stays, and so does
-every seal over it, and nothing in it tells any more who it was.
+What is personal (names, addresses, attributes, subjects, the caller's address) is sealed under a key of that person,
+which stands in their row of `users` and nowhere else. Purge destroys the key with the row: the event stays, and so
+does every seal over it, and nothing in it tells any more who it was.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from ai_admin.access.actors import Actor
 from ai_admin.database import Connection
 from ai_admin.sql import queries
 
-PERSONAL = frozenset({"tag", "email", "name", "attributes"})
+PERSONAL = frozenset({"tag", "email", "name", "attributes", "identity"})
 # What stands in an event for the value of a credential.
 HIDDEN = "***"
 _SQL = queries("audit")
@@ -44,6 +44,8 @@ class Action(str, Enum):
     SECRETS_REMOVE = "secrets:remove"
     SECRETS_RESTORE = "secrets:restore"
     SECRETS_REVEAL = "secrets:reveal"
+    IDENTITIES_BIND = "identities:bind"
+    IDENTITIES_UNBIND = "identities:unbind"
     ACCESS_REFUSE = "access:refuse"
 
 
