@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
         settings,
         database,
         MountedKeyRing(settings.root),
-        Principals(database, config.credential_cache_s),
+        Principals(database, config),
         Rates(config.rate_per_second),
         Rates(_RECORDED_REFUSALS),
         Rates(config.reveals_per_second),

@@ -42,6 +42,7 @@ class ErrorCode(str, Enum):
     SEALED_VALUE_UNREADABLE = "SEALED_VALUE_UNREADABLE"
     DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
     SCHEMA_OUTDATED = "SCHEMA_OUTDATED"
+    IDENTITY_PROVIDER_UNAVAILABLE = "IDENTITY_PROVIDER_UNAVAILABLE"
 
 
 class Detail(TypedDict):
@@ -292,6 +293,15 @@ class SchemaOutdated(ApiError):
     status = 503
     title = "The database needs a migration"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "30"}
+
+
+class IdentityProviderUnavailable(ApiError):
+    """The identity provider's keys cannot be fetched, so no token can be checked. API keys work as ever."""
+
+    code = ErrorCode.IDENTITY_PROVIDER_UNAVAILABLE
+    status = 503
+    title = "The identity provider is unavailable"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
 
 
 def error_classes() -> list[type[ApiError]]:

@@ -19,6 +19,7 @@ from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.errors import ErrorCode
 from ai_admin.idempotency import _digest
 from tests.conftest import OWNER_ID
+from tests.identity_provider import AUDIENCE, ISSUER, claims, unsigned
 from tests.mounts import OVER_HTTP, mounted
 from tests.serving import USERS, own_database
 
@@ -54,6 +55,8 @@ class Step:
 
 
 MEMBER_KEY = make_key()
+# Nobody has signed it, which nobody finds out without the provider's keys.
+TOKEN = f"{unsigned({'alg': 'RS256', 'kid': '1'}, claims())}.AA"
 # With the digest of that key alone, as every table has it.
 MEMBER = f"""
     INSERT INTO users (id, tag, name, name_key, kind, role, status, models, attributes, words)
@@ -89,6 +92,7 @@ STEPS = (
     Step("unknown key", f"DELETE {USERS}/{OWNER_ID}", headers={"Authorization": f"Bearer {make_key()}"}),
     Step("a member", f"GET {USERS}", headers={"Authorization": f"Bearer {MEMBER_KEY}"}, given=MEMBER,
          after="DELETE FROM users WHERE tag = 'member'"),
+    Step("token of an identity provider that is away", "GET /ai/me", headers={"Authorization": f"Bearer {TOKEN}"}),
     Step("last owner", f"DELETE {USERS}/{OWNER_ID}"),
     Step("owner's keys", f"GET {USERS}/{OWNER_ID}/keys"),
     Step("no such key", f"DELETE {USERS}/{OWNER_ID}/keys/{OWNER_ID.hex[:8]}-0000-7000-8000-000000000009"),
@@ -254,7 +258,15 @@ def given(
         "mounted": (function if mount == "application" else mount, False),
         "direct": (function, True),
     }
-    config = {"ALLOWED_ORIGINS": CONSOLE["Origin"], "MAX_BODY_BYTES": "65536", "POOL_TIMEOUT_MS": "500"}
+    config = {
+        "ALLOWED_ORIGINS": CONSOLE["Origin"],
+        "MAX_BODY_BYTES": "65536",
+        "POOL_TIMEOUT_MS": "500",
+        "OIDC_ISSUER": ISSUER,
+        "OIDC_AUDIENCE": AUDIENCE,
+        # The port of the discard service, where nobody listens.
+        "OIDC_JWKS_URL": "http://127.0.0.1:9/keys",
+    }
     found = {}
     for way, (chosen, direct) in ways.items():
         with (

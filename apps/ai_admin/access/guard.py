@@ -9,13 +9,27 @@ from ai_admin.access.actors import Actor
 from ai_admin.access.principals import Principal
 from ai_admin.access.scopes import Scope
 from ai_admin.audit import events
-from ai_admin.errors import ApiError, DatabaseUnavailable, Forbidden, RateLimited, SchemaOutdated, Unauthenticated
+from ai_admin.errors import (
+    ApiError,
+    DatabaseUnavailable,
+    Forbidden,
+    IdentityProviderUnavailable,
+    RateLimited,
+    SchemaOutdated,
+    Unauthenticated,
+)
 from ai_admin.http.request_log import request_id
 from ai_admin.operations import operation_of
 from ai_admin.services import services
 
 # What the guard itself answers, on every route that is not public.
-ERRORS: tuple[type[ApiError], ...] = (Unauthenticated, Forbidden, RateLimited, DatabaseUnavailable)
+ERRORS: tuple[type[ApiError], ...] = (
+    Unauthenticated,
+    Forbidden,
+    RateLimited,
+    DatabaseUnavailable,
+    IdentityProviderUnavailable,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +66,7 @@ def _admit() -> None:
     assert operation is not None, "install() has looked at every route"
     if operation.entry == "public":
         return
-    caller = services().principals.authenticate(request.headers.get("Authorization"))
+    caller = services().principals.authenticate(request.headers.get("Authorization"), _nobody)
     g.principal = caller
     if not services().rates.take(caller.user_id):
         raise RateLimited

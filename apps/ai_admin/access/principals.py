@@ -1,6 +1,7 @@
 """Who calls: the user behind a bearer credential (RFC 6750), and what that credential lets them do."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from threading import Lock
@@ -8,8 +9,10 @@ from uuid import UUID
 
 from psycopg import errors as database_errors
 
+from ai_admin.access.actors import Actor
 from ai_admin.access.scopes import Scope, scopes_of
-from ai_admin.access.tokens import digest, is_key
+from ai_admin.access.tokens import digest, is_jwt, is_key
+from ai_admin.config import ConfigSettings
 from ai_admin.database import Connection, Database, Row
 from ai_admin.errors import Unauthenticated
 from ai_admin.sql import queries
@@ -17,6 +20,8 @@ from ai_admin.users.schemas import Kind, Role, Status
 
 _SQL = queries("keys")
 _MOST_CACHED = 10_000
+# From a JWT, and who asks, to the row of its user.
+SignIn = Callable[[str, Callable[[], Actor]], Row]
 
 
 @dataclass(frozen=True)
@@ -36,57 +41,84 @@ class Principal:
 
 
 class Principals:
-    """Finds principals by their credentials, and remembers those found for `cache_s` seconds.
+    """Finds principals by their credentials, and remembers those found for some seconds.
 
     What is remembered is never prolonged: a key that was revoked, and a user who was suspended, are out after
-    that time in every process (litellm #25553, #35535). Unknown credentials are not remembered.
+    that time in every process (litellm #25553, #35535). Unknown credentials are not remembered. Of a credential
+    its digest alone is kept.
     """
 
-    def __init__(self, database: Database, cache_s: float) -> None:
+    def __init__(self, database: Database, config: ConfigSettings) -> None:
         self._database = database
-        self._cache_s = cache_s
+        self._config = config
+        self._cache_s: float = config.credential_cache_s
+        self._sign_in: SignIn | None = None
         self._found: dict[bytes, tuple[float, Row]] = {}
         self._lock = Lock()
 
-    def authenticate(self, authorization: str | None) -> Principal:
-        """The principal of an Authorization header. Raises `Unauthenticated` and `DatabaseUnavailable`."""
+    def authenticate(self, authorization: str | None, who: Callable[[], Actor]) -> Principal:
+        """The principal of an Authorization header; otherwise as `of_token`."""
         if authorization is None:
             raise Unauthenticated("no credential")
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("no bearer token")
-        return self.of_token(token.strip(" "))
+        return self.of_token(token.strip(" "), who)
 
-    def of_token(self, token: str) -> Principal:
-        """The principal of a bearer token. Raises `Unauthenticated` and `DatabaseUnavailable`."""
-        if not is_key(token):
+    def of_token(self, token: str, who: Callable[[], Actor]) -> Principal:
+        """The principal of an API key, or of a JWT where an identity provider is configured.
+
+        `who` says who asks, for the log, should a JWT bring a change with it. Raises `Unauthenticated`,
+        `IdentityProviderUnavailable`, `DatabaseUnavailable`.
+        """
+        if is_key(token):
+            row = self._row(token, self._of_key)
+        elif self._config.oidc_issuer and is_jwt(token):
+            row = self._row(token, lambda token: self._of_jwt(token, who))
+        else:
             raise Unauthenticated("no key")
-        row = self._row(digest(token))
-        if row is None:
-            raise Unauthenticated("unknown key")
         if row["status"] != Status.ACTIVE:
             raise Unauthenticated(f"user {row['status']}")
         if row["expires_at"] is not None and row["expires_at"] <= datetime.now(timezone.utc):
-            raise Unauthenticated("expired key")
+            raise Unauthenticated("expired key" if row["key_id"] else "expired token")
         return _principal(row)
 
-    def _row(self, key_digest: bytes) -> Row | None:
+    def _row(self, token: str, find: Callable[[str], Row]) -> Row:
+        """What is remembered of a credential, or what `find` finds now."""
         now = time.monotonic()
-        cached = self._found.get(key_digest)
+        token_digest = digest(token)
+        cached = self._found.get(token_digest)
         if cached is not None and cached[0] > now:
             return cached[1]
-        with self._database.connection() as connection:
-            row = connection.execute(_SQL["authenticate"], {"digest": key_digest}).fetchone()
-            if row is not None and row["is_use_news"]:
-                _note_use(connection, row["key_id"])
+        row = find(token)
         with self._lock:
-            self._found.pop(key_digest, None)
-            if row is not None:
-                if len(self._found) >= _MOST_CACHED:
-                    # The oldest: a dict keeps the order of insertion.
-                    del self._found[next(iter(self._found))]
-                self._found[key_digest] = (now + self._cache_s, row)
+            self._found.pop(token_digest, None)
+            if len(self._found) >= _MOST_CACHED:
+                # The oldest: a dict keeps the order of insertion.
+                del self._found[next(iter(self._found))]
+            self._found[token_digest] = (now + self._cache_s, row)
         return row
+
+    def _of_key(self, key: str) -> Row:
+        with self._database.connection() as connection:
+            row = connection.execute(_SQL["authenticate"], {"digest": digest(key)}).fetchone()
+            if row is None:
+                raise Unauthenticated("unknown key")
+            if row["is_use_news"]:
+                _note_use(connection, row["key_id"])
+        return row
+
+    def _of_jwt(self, token: str, who: Callable[[], Actor]) -> Row:
+        with self._lock:
+            self._sign_in = self._sign_in or _sign_in(self._database, self._config)
+        return self._sign_in(token, who)
+
+
+def _sign_in(database: Database, config: ConfigSettings) -> SignIn:
+    """Joserfc and what it brings take a good part of a cold start; where none but keys come, it is never paid."""
+    from ai_admin.access import sign_in  # noqa: PLC0415
+
+    return sign_in.SignIn(database, config).find
 
 
 def _note_use(connection: Connection, key_id: UUID) -> None:

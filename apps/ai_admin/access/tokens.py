@@ -17,6 +17,7 @@ _SECRET_BYTES = 32
 # Letters that hold 32 bytes, and 32 bits.
 _SECRET_LETTERS = 43
 _CHECK_LETTERS = 6
+_JWT_DOTS = 2
 
 
 def make_key() -> str:
@@ -30,8 +31,13 @@ def is_key(text: str) -> bool:
     return bool(re.fullmatch(FORM, text)) and _checksum(text[:-_CHECK_LETTERS]) == text[-_CHECK_LETTERS:]
 
 
+def is_jwt(text: str) -> bool:
+    """Whether this may be a JWT in compact form (RFC 7519, 3): three parts in ASCII."""
+    return text.isascii() and text.count(".") == _JWT_DOTS
+
+
 def digest(key: str) -> bytes:
-    """SHA-256 of a key: all that the database has of it."""
+    """SHA-256 of a key, or of a token: all that is kept of it."""
     return hashlib.sha256(key.encode()).digest()
 
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from flask import Blueprint, Response
 
-from ai_admin.access.guard import principal
+from ai_admin.access.guard import actor, principal
 from ai_admin.access.principals import Principal
 from ai_admin.access.scopes import Scope
 from ai_admin.errors import (
@@ -40,11 +40,11 @@ _MOST_PATTERNS = 4096
     errors=(RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, DatabaseUnavailable),
 )
 def introspect() -> Response:
-    """RFC 7662: a gateway asks with its own credential about that of its caller."""
+    """RFC 7662: a gateway asks with its own credential about that of its caller, an API key or a provider's token."""
     read_query(NoQuery)
     question = read_form(Question)
     try:
-        found = services().principals.of_token(question.token)
+        found = services().principals.of_token(question.token, actor)
     except Unauthenticated:
         return answer({"active": False})
     return answer(_facts(found, question.model))

@@ -1,0 +1,55 @@
+"""People who come with a token of the organisation's identity provider: from the token to their user."""
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+from ai_admin.access import identities
+from ai_admin.access.actors import Actor
+from ai_admin.access.identity import Identity, IdentityProvider, ProviderUnavailable, TokenInvalid
+from ai_admin.config import ConfigSettings
+from ai_admin.database import Database, Row
+from ai_admin.errors import IdentityProviderUnavailable, Unauthenticated
+
+
+class SignIn:
+    """The provider of the settings, and the users whom its tokens stand for."""
+
+    def __init__(self, database: Database, config: ConfigSettings) -> None:
+        self._database = database
+        self._provider = IdentityProvider(
+            config.oidc_issuer,
+            config.oidc_audience,
+            config.oidc_jwks_url,
+            authorized_parties=frozenset(config.oidc_authorized_parties.split()),
+        )
+
+    def find(self, token: str, who: Callable[[], Actor]) -> Row:
+        """The user behind a JWT, as the row of a key that has no limits and ends with the token.
+
+        A subject that is new here is bound by its verified email, if it can be; `who` asked for it, or the user
+        themselves where that is nobody. Raises `Unauthenticated`, `IdentityProviderUnavailable`,
+        `DatabaseUnavailable`.
+        """
+        identity = self._verified(token)
+        with self._database.connection() as connection:
+            user = identities.find(connection, identity.issuer, identity.subject)
+        if user is None and identity.email is not None:
+            user = self._bound_by_email(identity, identity.email, who())
+        if user is None:
+            raise Unauthenticated("subject of no user")
+        expires_at = datetime.fromtimestamp(identity.expires_at, timezone.utc)
+        return {**user, "key_id": None, "scopes": None, "key_models": None, "expires_at": expires_at}
+
+    def _verified(self, token: str) -> Identity:
+        try:
+            return self._provider.verify(token)
+        except TokenInvalid as error:
+            raise Unauthenticated(f"token: {error}") from error
+        except ProviderUnavailable as error:
+            raise IdentityProviderUnavailable from error
+
+    def _bound_by_email(self, identity: Identity, email: str, by: Actor) -> Row | None:
+        with self._database.transaction() as connection:
+            identities.bind_by_email(connection, by, identity.issuer, identity.subject, email)
+            # Also where another request was faster.
+            return identities.find(connection, identity.issuer, identity.subject)
