@@ -107,10 +107,10 @@ def bind_identity(
         with closing(Database(settings)) as database, database.transaction() as connection:
             former = identities.bind(connection, service("bind-identity"), tag, issuer, subject)
     except (ConfigError, ApiError, ValueError) as error:
-        raise _fail(error) from None
+        raise failure(error) from None
     typer.echo("".join(f"{one} has lost an identity of {issuer}\n" for one in former) + f"bound to {tag}")
     if issuer != settings.config.oidc_issuer:
-        _error.print(f"note: OIDC_ISSUER is another one, so tokens of {issuer} are not accepted", soft_wrap=True)
+        stderr.print(f"note: OIDC_ISSUER is another one, so tokens of {issuer} are not accepted", soft_wrap=True)
 
 
 @app.command()

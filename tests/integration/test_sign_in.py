@@ -378,6 +378,18 @@ def test_who_is_not_bound_by_email(
     assert {event["changes"]["reason"] for event in events(api, action="access:refuse")} == {"subject of no user"}
 
 
+def test_nobody_rises_by_anothers_email(api: httpx.Client, sql: psycopg.Connection) -> None:
+    """An admin, who may not read the log, does not become the auditor by giving them another address."""
+    auditor, member = person(api, role="auditor"), person(api, tag="m", email="m@example.com")
+    admin = bearer(key_of(api, user_of(api, "admin", role="admin"))["key"])
+    change = {"email": "mine@example.com"}
+    assert_problem(api.put(f"{USERS}/{auditor}", json=change, headers=admin), 403, "FORBIDDEN")
+    assert api.put(f"{USERS}/{auditor}", json={"name": "Ada King"}, headers=admin).status_code == 200
+    assert api.put(f"{USERS}/{member}", json=change, headers=admin).status_code == 200
+    assert api.put(f"{USERS}/{auditor}", json={"email": "countess@example.com"}).status_code == 200
+    assert bindings(sql) == []
+
+
 @pytest.mark.parametrize("purge", ["false", "true"])
 def test_who_was_deleted_is_not_bound(api: httpx.Client, sql: psycopg.Connection, purge: str) -> None:
     """A deleted user's address brings nobody in."""

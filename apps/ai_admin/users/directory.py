@@ -89,6 +89,9 @@ def change(connection: Connection, by: Actor, user_id: UUID, update: AiUserUpdat
     _require_email(user)
     if user["role"] != before["role"]:
         by.require_role_grant(Role(user["role"]))
+    if user["email"] != before["email"]:
+        # Whose address it is may sign in as the user: access/identities.py.
+        by.require_role_grant(Role(user["role"]))
     if before["role"] == Role.OWNER and (user["role"], user["status"]) != (Role.OWNER, Status.ACTIVE):
         _require_another_owner(connection, before)
     after = _one(connection, "update", {"id": user_id, **_stored(user)})
