@@ -63,7 +63,7 @@ def serving(settings: Settings, folder: Path, workers: int = 2) -> Iterator[http
     """A client of a server that runs as its own process, on a free port, with these settings."""
     ready, announce = os.pipe()
     log = folder / "server.log"
-    port = _free_port()
+    port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("COV_", "PROMETHEUS_"))},
         "PYTHONPATH": str(ROOT / "apps"),
@@ -100,7 +100,8 @@ def serving(settings: Settings, folder: Path, workers: int = 2) -> Iterator[http
             raise
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -131,7 +131,7 @@ def test_with_another_ring_what_is_sealed_is_lost_and_no_more(
     with mounted(settings, pytestconfig) as api:
         assert api.get(USERS).content == kept.users.content
         assert api.get("/ai/admin/audit").content == kept.audit.content
-        assert_problem(api.post(USERS, json=USER, headers=KEY), 500, "INTERNAL_ERROR")
+        assert_problem(api.post(USERS, json=USER, headers=KEY), 500, "SEALED_VALUE_UNREADABLE")
         fresh = api.post(USERS, json={"tag": "new", "kind": "service"}, headers={"Idempotency-Key": "new"})
         assert fresh.status_code == 201
     status = CliRunner().invoke(app, ["vault", "status", "--root", str(settings.root)])

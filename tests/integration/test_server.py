@@ -213,3 +213,21 @@ def test_an_encoded_slash_separates_nothing_and_two_are_not_one(server: httpx.Cl
     with connected(server) as connection:
         connection.sendall(head("GET", path, "Connection: close"))
         assert rest(connection).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [("Content-Length: 5", "Content-Length: 60"), ("Content-Length: 5, 60",), ("Content-Length: +5",),
+     ("Content-Length: 5", "Transfer-Encoding: chunked"), ("Transfer-Encoding: chunked", "Transfer-Encoding: identity"),
+     ("Transfer-Encoding: x, chunked", "Content-Length: 5"), ("Transfer-Encoding : chunked", "Content-Length: 5")],
+)  # fmt: skip
+def test_a_body_has_one_length(server: httpx.Client, lengths: tuple[str, ...]) -> None:
+    """A proxy that counts otherwise would take a part of this request for one of somebody else (RFC 9112, 11.2)."""
+    hidden = head("GET", f"{USERS}?size=7")
+    with connected(server) as connection:
+        connection.sendall(head("POST", USERS, *lengths) + b"0\r\n\r\n" + hidden)
+        connection.shutdown(socket.SHUT_WR)
+        said = rest(connection)
+    assert said.count(b"HTTP/1.1 ") <= 1, said
+    assert said.startswith(b"HTTP/1.1 400 ") or not said
+    assert_nothing_came_of(server)
