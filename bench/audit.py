@@ -1,17 +1,18 @@
-"""What the audit log's seals cost: those who write while a sealer runs, sealing itself, and verification.
+"""What the audit log costs: writes with their events, and with a sealer beside them; sealing, and verification.
 
     PYTHONPATH=apps python bench/audit.py --events 200000
 
 starts a PostgreSQL of its own with its usual settings, and measures on it
 
-1. users created a second by four threads through the whole application, in rounds that take turns: with a sealer in a
-   process of its own, as beside a server's workers, and without one;
+1. users created a second by four threads through the whole application, in rounds that take turns: without events,
+   with them, and with a sealer as well, in a process of its own as beside a server's workers;
 2. events sealed a second, and verified a second, in a log of so many events.
 """
 
 import argparse
 import base64
 import itertools
+import json
 import multiprocessing
 import os
 import statistics
@@ -19,9 +20,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from unittest import mock
 
 from flask import Flask
 from nacl.signing import SigningKey
@@ -29,16 +31,19 @@ from nacl.signing import SigningKey
 from ai_admin import migrate
 from ai_admin.access.bootstrap import make_owner
 from ai_admin.app import create_app
+from ai_admin.audit import events
 from ai_admin.audit.sealer import sealing
 from ai_admin.audit.sealing import seal_waiting, verify_log
 from ai_admin.audit.seals import key_id
 from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings, load_settings
 from ai_admin.database import Database
 from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.vault.keyring import new_key_entry
 
 NAME = "bench"
 KEY = SigningKey(bytes(32))
 WRITERS = 4
+BARE, AUDITED, SEALED = WAYS = ("without events", "with events", "with events and sealer")
 _tags = itertools.count()
 # Events like those that the creation of users has written, until there are enough of them.
 FILL = """
@@ -58,6 +63,7 @@ def _settings(root: Path, postgres: EmbeddedPostgres) -> Settings:
         "PG_HOST": str(postgres.socket_folder),
         "PG_DATABASE": NAME,
         "CURSOR_KEY": base64.b64encode(bytes(32)).decode(),
+        "VAULT_KEYS": json.dumps({"keys": [new_key_entry("bench") | {"state": "primary"}]}),
         "AUDIT_SEAL_KEY": base64.b64encode(bytes(KEY)).decode(),
     }
     limits = {"LOG_LEVEL": "ERROR", "RATE_PER_SECOND": "1000000"}
@@ -114,19 +120,20 @@ def _create(app: Flask, key: str, until: float) -> int:
     return made
 
 
-def _write_rates(app: Flask, settings: Settings, key: str, rounds: int, seconds: float) -> dict[bool, list[float]]:
-    """Users created a second, of each round, with a sealer and without."""
-    rates: dict[bool, list[float]] = {True: [], False: []}
+def _write_rates(app: Flask, settings: Settings, key: str, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Users created a second, of each round, in each of `WAYS`."""
+    rates: dict[str, list[float]] = {way: [] for way in WAYS}
     database = Database(settings)
     with _sealer(settings) as switch, ThreadPoolExecutor(WRITERS) as pool:
-        # The first two rounds warm up. Then with and without change places, so that neither always comes first.
+        # The first round warms up. Then the ways change places, so that none always comes first.
         for number in range(rounds + 1):
-            for with_sealer in (True, False) if number % 2 else (False, True):
-                switch(with_sealer)
-                started = time.perf_counter()
-                made = sum(pool.map(_create, *zip(*[(app, key, started + seconds)] * WRITERS, strict=True)))
+            for way in WAYS if number % 2 else reversed(WAYS):
+                switch(way == SEALED)
+                with mock.patch.object(events, "about_user") if way == BARE else nullcontext():
+                    started = time.perf_counter()
+                    made = sum(pool.map(_create, *zip(*[(app, key, started + seconds)] * WRITERS, strict=True)))
                 if number:
-                    rates[with_sealer].append(made / (time.perf_counter() - started))
+                    rates[way].append(made / (time.perf_counter() - started))
                 switch(False)
                 # What a round has left is no burden of the next one's.
                 for _ in seal_waiting(database, KEY):
@@ -168,7 +175,7 @@ def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--events", type=int, default=200_000, help="events of the log that is verified")
-    arguments.add_argument("--rounds", type=int, default=6, help="rounds with a sealer, and as many without")
+    arguments.add_argument("--rounds", type=int, default=6, help="rounds in each way")
     arguments.add_argument("--seconds", type=float, default=8, help="length of a round")
     given = arguments.parse_args()
     print(f"load averages at the start: {', '.join(f'{load:.2f}' for load in os.getloadavg())}")
@@ -182,11 +189,13 @@ def main() -> None:
             app = create_app(settings)
             rates = _write_rates(app, settings, make_owner(settings, "bench") or "", given.rounds, given.seconds)
             app.extensions["ai_admin"].database.close()
-            for with_sealer, title in ((False, "without"), (True, "with")):
-                each = " ".join(f"{rate:.0f}" for rate in rates[with_sealer])
-                print(f"{title:8} a sealer {statistics.median(rates[with_sealer]):>6.0f} users a second ({each})")
-            ratios = [one / other for one, other in zip(rates[True], rates[False], strict=True)]
-            print(f"with to without, median over the pairs of rounds: {statistics.median(ratios):.2f}")
+            for way, found in rates.items():
+                each = " ".join(f"{rate:.0f}" for rate in found)
+                ratios = [one / other for one, other in zip(found, rates[BARE], strict=True)]
+                print(
+                    f"{way:22} {statistics.median(found):>6.0f} users a second ({each}), "
+                    f"{statistics.median(ratios):.2f} of {BARE}, median over the rounds"
+                )
             _fill(postgres, given.events)
             print(f"sealed    {_seal(settings):>8,.0f} events a second")
             print(f"verified  {statistics.median(_verify(settings) for _ in range(3)):>8,.0f} events a second, median")
