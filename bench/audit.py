@@ -12,7 +12,6 @@ starts a PostgreSQL of its own with its usual settings, and measures on it
 import argparse
 import base64
 import itertools
-import json
 import multiprocessing
 import os
 import statistics
@@ -25,6 +24,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from unittest import mock
 
+import mount
 from flask import Flask
 from nacl.signing import SigningKey
 
@@ -35,10 +35,9 @@ from ai_admin.audit import events
 from ai_admin.audit.sealer import sealing
 from ai_admin.audit.sealing import seal_waiting, verify_log
 from ai_admin.audit.seals import key_id
-from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings, load_settings
+from ai_admin.config import Settings
 from ai_admin.database import Database
 from ai_admin.embedded import EmbeddedPostgres
-from ai_admin.vault.keyring import new_key_entry
 
 NAME = "bench"
 KEY = SigningKey(bytes(32))
@@ -56,23 +55,6 @@ WITH more AS (
 )
 INSERT INTO audit_unsealed SELECT id FROM more
 """
-
-
-def _settings(root: Path, postgres: EmbeddedPostgres) -> Settings:
-    secret = {
-        "PG_HOST": str(postgres.socket_folder),
-        "PG_DATABASE": NAME,
-        "CURSOR_KEY": base64.b64encode(bytes(32)).decode(),
-        "VAULT_KEYS": json.dumps({"keys": [new_key_entry("bench") | {"state": "primary"}]}),
-        "AUDIT_SEAL_KEY": base64.b64encode(bytes(KEY)).decode(),
-    }
-    limits = {"LOG_LEVEL": "ERROR", "RATE_PER_SECOND": "1000000"}
-    for kind, name, values in (("secrets", SECRET_NAME, secret), ("configs", CONFIG_NAME, limits)):
-        folder = root / kind / NAME / name
-        folder.mkdir(parents=True)
-        for key, value in values.items():
-            (folder / key).write_text(value)
-    return load_settings(root)
 
 
 def _seal_when_asked(settings: Settings, wanted: Event, running: Event) -> None:
@@ -183,7 +165,9 @@ def main() -> None:
         postgres = EmbeddedPostgres(Path(scratch))
         postgres.start()
         try:
-            settings = _settings(Path(scratch) / "mount", postgres)
+            limits = {"LOG_LEVEL": "ERROR", "RATE_PER_SECOND": "1000000"}
+            seed = base64.b64encode(bytes(KEY)).decode()
+            settings = mount.settings(Path(scratch) / "mount", postgres, NAME, limits, AUDIT_SEAL_KEY=seed)
             postgres.ensure_database(NAME, settings.secret.pg_user)
             migrate.upgrade(settings.secret)
             app = create_app(settings)

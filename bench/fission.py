@@ -15,20 +15,18 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
 import orjson
-from tests.conftest import AS_OWNER, ROLE, add_owner, database_secret, write_mount
+from tests.conftest import AS_OWNER
 from tests.fission.real import Image, Pod
-from tests.serving import together
+from tests.serving import directory, together
 
-from ai_admin import migrate
-from ai_admin.config import Settings, load_settings
-from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.config import Settings
 
 AT_ONCE = 500
 JSON = {"Content-Type": "application/json"}
@@ -45,22 +43,6 @@ class Start:
     function: str
     wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
-
-
-@contextmanager
-def directory(folder: Path) -> Iterator[Settings]:
-    """Settings that lead to an empty directory on a PostgreSQL of its own."""
-    postgres = EmbeddedPostgres(folder / "pg")
-    postgres.start()
-    try:
-        postgres.ensure_database("ai_admin", ROLE)
-        root = write_mount(folder / "mount", database_secret(postgres, "ai_admin"), {"LOG_LEVEL": "WARNING"})
-        migrate.upgrade(load_settings(root).secret)
-        with postgres.connect("ai_admin") as connection:
-            add_owner(connection)
-        yield load_settings(root)
-    finally:
-        postgres.stop()
 
 
 def cpu_seconds(pid: int) -> float:
@@ -159,7 +141,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     image = Image(options.server, options.python, options.package)
-    with tempfile.TemporaryDirectory(prefix="ai-admin-") as name, directory(Path(name)) as settings:
+    with (
+        tempfile.TemporaryDirectory(prefix="ai-admin-") as name,
+        directory(Path(name), LOG_LEVEL="WARNING") as settings,
+    ):
         starts = cold_starts(image, settings, Path(name), options.rounds)
         print(f"Environment: {os.environ.get('WSGI_FRAMEWORK') or 'bjoern'}; medians of {options.rounds} cold starts\n")
         print("| from specialise to the first 200 | wall ms | CPU ms | CPU, of the row below |\n|---|---|---|---|")

@@ -11,8 +11,6 @@ starts a PostgreSQL of its own, fills in the keys, and sends requests with wrk (
 """
 
 import argparse
-import base64
-import json
 import os
 import re
 import signal
@@ -27,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import mount
 from flask import Blueprint, Flask, Response
 from rich.console import Console
 
@@ -35,10 +34,9 @@ from ai_admin.access.bootstrap import make_owner
 from ai_admin.access.tokens import digest, make_key
 from ai_admin.app import create_app
 from ai_admin.asgi import AsgiApplication
-from ai_admin.config import CONFIG_NAME, ROOT_VARIABLE, SECRET_NAME, Settings, load_settings
+from ai_admin.config import ROOT_VARIABLE, Settings, load_settings
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.operations import describe
-from ai_admin.vault.keyring import new_key_entry
 
 NAME = "bench"
 IN_USE = 1_000
@@ -91,24 +89,6 @@ def create_bare() -> AsgiApplication:
 
 def _under_server(app: Flask) -> AsgiApplication:
     return AsgiApplication(app, threads=16, max_body_bytes=2**20, body_timeout_s=15)
-
-
-def _settings(root: Path, postgres: EmbeddedPostgres) -> Settings:
-    secret = {
-        "PG_HOST": str(postgres.socket_folder),
-        "PG_DATABASE": NAME,
-        "CURSOR_KEY": base64.b64encode(bytes(32)).decode(),
-        "VAULT_KEYS": json.dumps({"keys": [new_key_entry("bench") | {"state": "primary"}]}),
-    }
-    for kind, name, values in (
-        ("secrets", SECRET_NAME, secret),
-        ("configs", CONFIG_NAME, {"RATE_PER_SECOND": "1000000"}),
-    ):
-        folder = root / kind / NAME / name
-        folder.mkdir(parents=True)
-        for key, value in values.items():
-            (folder / key).write_text(value)
-    return load_settings(root)
 
 
 def _fill(postgres: EmbeddedPostgres, number: int) -> list[str]:
@@ -189,7 +169,7 @@ def main() -> None:
         postgres = EmbeddedPostgres(root)
         postgres.start(_console.print)
         try:
-            settings = _settings(root / "mount", postgres)
+            settings = mount.settings(root / "mount", postgres, NAME, {"RATE_PER_SECOND": "1000000"})
             postgres.ensure_database(NAME, settings.secret.pg_user)
             migrate.upgrade(settings.secret)
             gateway = make_owner(settings, "gateway")

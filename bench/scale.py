@@ -8,8 +8,6 @@ through the whole application, without a network: what a server adds to both wou
 """
 
 import argparse
-import base64
-import json
 import statistics
 import tempfile
 import time
@@ -19,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import mount
 from flask import Flask
 from flask.testing import FlaskClient
 from rich.console import Console
@@ -26,12 +25,10 @@ from rich.console import Console
 from ai_admin import demo, migrate
 from ai_admin.access.bootstrap import make_owner
 from ai_admin.app import create_app
-from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings, load_settings
+from ai_admin.config import Settings
 from ai_admin.embedded import EmbeddedPostgres
-from ai_admin.vault.keyring import new_key_entry
 
 USERS = "/ai/admin/users"
-ROLE = "ai_admin"
 SMALL = 1_000
 # Pages with numbers end here.
 DEEPEST_ROW = 10_000
@@ -158,8 +155,9 @@ def _directories(folder: Path, sizes: tuple[int, ...]) -> Iterator[list[Director
     clients = []
     try:
         for users in sizes:
-            settings = _settings(folder, postgres, users)
-            postgres.ensure_database(settings.secret.pg_database, ROLE)
+            limits = {"LOG_LEVEL": "ERROR", "STATEMENT_TIMEOUT_MS": "60000"}
+            settings = mount.settings(folder / f"mount_{users}", postgres, f"users_{users}", limits)
+            postgres.ensure_database(settings.secret.pg_database, settings.secret.pg_user)
             migrate.upgrade(settings.secret)
             demo.fill(settings, users, _console)
             apps.append(create_app(settings))
@@ -176,26 +174,6 @@ def _owner(settings: Settings, app: Flask) -> FlaskClient:
     client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {make_owner(settings, f'bench-{time.time_ns()}')}"
     return client
-
-
-def _settings(folder: Path, postgres: EmbeddedPostgres, users: int) -> Settings:
-    root = folder / f"mount_{users}"
-    secret = {
-        "PG_HOST": str(postgres.socket_folder),
-        "PG_DATABASE": f"users_{users}",
-        "PG_USER": ROLE,
-        "CURSOR_KEY": base64.b64encode(bytes(32)).decode(),
-        "VAULT_KEYS": json.dumps({"keys": [new_key_entry("bench") | {"state": "primary"}]}),
-    }
-    for kind, name, values in (
-        ("secrets", SECRET_NAME, secret),
-        ("configs", CONFIG_NAME, {"LOG_LEVEL": "ERROR", "STATEMENT_TIMEOUT_MS": "60000"}),
-    ):
-        mounted = root / kind / "bench" / name
-        mounted.mkdir(parents=True, exist_ok=True)
-        for key, value in values.items():
-            (mounted / key).write_text(value)
-    return load_settings(root)
 
 
 def _measure(directories: list[Directory], rounds: int) -> dict[str, list[float]]:

@@ -21,9 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -33,13 +31,11 @@ import httpx
 import psycopg
 from nacl.secret import Aead
 from rich.console import Console
-from tests.conftest import OWNER_ID, ROLE, ROOT, add_owner, database_secret, write_mount
+from tests.conftest import OWNER_ID, ROOT
 from tests.keyrings import entry, ring_of, text_of
-from tests.serving import USERS, serving
+from tests.serving import USERS, directory, serving
 
-from ai_admin import migrate
-from ai_admin.config import SECRET_NAME, Settings, load_settings
-from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.config import SECRET_NAME, Settings
 from ai_admin.vault.ciphertext import VaultError
 from ai_admin.vault.keyring import KeyRing
 from ai_admin.vault.registry import SEALED_COLUMNS
@@ -134,23 +130,6 @@ def put_ring(settings: Settings, ring: list[dict[str, str]]) -> None:
     scratch.replace(settings.root / "secrets" / "default" / SECRET_NAME / "VAULT_KEYS")
 
 
-@contextmanager
-def directory(folder: Path) -> Iterator[Settings]:
-    """Settings that lead to an empty directory on a PostgreSQL of its own."""
-    postgres = EmbeddedPostgres(folder / "pg")
-    postgres.start()
-    try:
-        postgres.ensure_database("ai_admin", ROLE)
-        config = {"LOG_LEVEL": "ERROR", "RATE_PER_SECOND": "1000000"}
-        settings = load_settings(write_mount(folder / "mount", database_secret(postgres, "ai_admin"), config))
-        migrate.upgrade(settings.secret)
-        with postgres.connect("ai_admin") as connection:
-            add_owner(connection)
-        yield settings
-    finally:
-        postgres.stop()
-
-
 def fill(settings: Settings, ring: KeyRing, values: int) -> None:
     """Credentials by COPY."""
     columns = "id, user_id, name, version, provider, value, last_four"
@@ -229,7 +208,10 @@ def main() -> None:
     parser.add_argument("--rate", type=int, help="`--rate` of the rotation beside clients")
     given = parser.parse_args()
     values: int = given.values
-    with tempfile.TemporaryDirectory(prefix="ai-admin-") as name, directory(Path(name)) as settings:
+    with (
+        tempfile.TemporaryDirectory(prefix="ai-admin-") as name,
+        directory(Path(name), LOG_LEVEL="ERROR", RATE_PER_SECOND="1000000") as settings,
+    ):
         _console.print(f"filling in {values:,} values")
         fill(settings, ring_of(*entries(0)), values)
         machine = own_speed()

@@ -34,12 +34,18 @@ def logged() -> Iterator[io.StringIO]:
     lines = io.StringIO()
     handler = logging.StreamHandler(lines)
     handler.setFormatter(JsonLines())
-    logger = logging.getLogger("ai_admin.vault")
+    with listening(logging.getLogger("ai_admin.vault"), handler):
+        yield lines
+
+
+@contextmanager
+def listening(logger: logging.Logger, handler: logging.Handler) -> Iterator[None]:
+    """Have the handler told everything that the logger is told meanwhile, debug included."""
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     try:
-        yield lines
+        yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

@@ -16,6 +16,7 @@ from typing import TypeVar
 import httpx
 from psycopg.sql import SQL, Identifier
 
+from ai_admin import migrate
 from ai_admin.config import ROOT_VARIABLE, Settings, load_settings
 from ai_admin.embedded import EmbeddedPostgres
 from tests.conftest import AS_OWNER, ROLE, ROOT, TEMPLATE, add_owner, database_secret, write_mount
@@ -45,6 +46,22 @@ def own_database(postgres: EmbeddedPostgres, folder: Path, **config: str) -> Ite
     yield load_settings(write_mount(folder / "mount", database_secret(postgres, name), config))
     with postgres.connect("postgres") as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def directory(folder: Path, **config: str) -> Iterator[Settings]:
+    """Settings that lead to an empty directory on a PostgreSQL of its own, for a benchmark."""
+    postgres = EmbeddedPostgres(folder / "pg")
+    postgres.start()
+    try:
+        postgres.ensure_database("ai_admin", ROLE)
+        settings = load_settings(write_mount(folder / "mount", database_secret(postgres, "ai_admin"), config))
+        migrate.upgrade(settings.secret)
+        with postgres.connect("ai_admin") as connection:
+            add_owner(connection)
+        yield settings
+    finally:
+        postgres.stop()
 
 
 def empty(postgres: EmbeddedPostgres, database: str) -> None:

@@ -1,7 +1,6 @@
 """The command line of operators: `ai-admin`, also as `python -m ai_admin`."""
 
 import os
-import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +17,7 @@ from ai_admin.audit import commands as audit
 from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_settings, readings
 from ai_admin.errors import ApiError
 from ai_admin.server import serve as serve_settings
-from ai_admin.terminal import Root, failure, stderr
+from ai_admin.terminal import Root, failure, stderr, stdout
 from ai_admin.vault import commands as vault
 
 app = typer.Typer(
@@ -32,9 +31,6 @@ app.add_typer(deploy.app, name="deploy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(vault.app, name="vault")
 
-# Characters a line where nobody looks: lines of a table should not break in a log.
-_WIDE = 250
-
 
 @config.command()
 def check(root: Root = None) -> None:
@@ -42,7 +38,7 @@ def check(root: Root = None) -> None:
 
     Example: ai-admin config check --root .local/data/mount
     """
-    output = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    output = stdout()
     output.print(f"Settings under {root or config_root()}", soft_wrap=True)
     table = Table("setting", "value", "source", "meaning", box=None, pad_edge=False)
     faults = []

@@ -29,6 +29,8 @@ Row = dict[str, Any]
 
 # The revision that this version's code needs: the newest file in `migrations/versions`, a test compares.
 SCHEMA_VERSION = "0003"
+# What a transaction raises, whatever is done in it.
+CHANGE_ERRORS: tuple[type[ApiError], ...] = (DatabaseUnavailable, SchemaOutdated)
 # Where the network swallows packets, a connection is given up after this many milliseconds.
 _TCP_USER_TIMEOUT_MS = 10_000
 # After this many seconds of failing to connect the pool rests until the next request asks for a

@@ -6,25 +6,18 @@ from typing import Annotated
 
 import typer
 from pydantic import SecretStr
-from rich.console import Console
-from rich.markup import escape
 
 from ai_admin.config import ConfigError
 from ai_admin.profiles import Profile, schema_text
 from ai_admin.rendering import SECRET_KEYS, DeployError, check_secret, difference, read_stage, render, write
+from ai_admin.terminal import failure
 
 app = typer.Typer(help="Render and compare the stages of .fission/*.json.", no_args_is_help=True)
-_error = Console(stderr=True, highlight=False)
 # As `diff` has it: 1 is a difference, 2 is trouble.
 _DIFFERENT, _TROUBLE = 1, 2
 
 Project = Annotated[Path, typer.Option("--project", help="The project's folder, which holds .fission/ and specs/.")]
 StageName = Annotated[str, typer.Argument(metavar="STAGE", help="local, dev, test, staging or production.")]
-
-
-def _fail(error: Exception, code: int = 1) -> typer.Exit:
-    _error.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
-    return typer.Exit(code)
 
 
 @app.command("render")
@@ -55,7 +48,7 @@ def render_stage(
         secret = None if without_secret else _secret(secrets_dir, secret_file or [], prompt=prompt)
         write(render(project, profile, secret), profile.stage, project, out)
     except (ConfigError, DeployError) as error:
-        raise _fail(error) from None
+        raise failure(error) from None
     typer.echo(_next_steps(out, profile))
 
 
@@ -68,7 +61,7 @@ def diff(stage_a: StageName, stage_b: StageName, project: Project = Path()) -> N
     try:
         text = difference(project, read_stage(project, stage_a), read_stage(project, stage_b))
     except (ConfigError, DeployError) as error:
-        raise _fail(error, _TROUBLE) from None
+        raise failure(error, _TROUBLE) from None
     if text:
         typer.echo(text, nl=False)
         raise typer.Exit(_DIFFERENT)

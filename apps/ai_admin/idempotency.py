@@ -16,8 +16,8 @@ from psycopg.types.json import Jsonb
 from ai_admin.database import Connection
 from ai_admin.errors import IdempotencyKeyInUse, IdempotencyKeyReused, RequestInvalid
 from ai_admin.sql import queries
-from ai_admin.vault.ciphertext import Context
 from ai_admin.vault.keyring import KeyRing
+from ai_admin.vault.registry import KEPT_ANSWERS
 
 KEY = r"[\x21-\x7e]{1,255}"
 _SQL = queries("idempotency")
@@ -66,7 +66,7 @@ def once(
     if key is None:
         return work()[1]
     key_digest, request_digest = _digest(operation, key), _digest(request)
-    place = Context("idempotency_keys", "body", key_digest.hex())
+    place = KEPT_ANSWERS.place(key_digest)
     _claim(connection, key_digest)
     kept = connection.execute(_SQL["find"], {"key_digest": key_digest}).fetchone()
     if kept:

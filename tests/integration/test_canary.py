@@ -37,7 +37,7 @@ from ai_admin.server import create_server_app
 from ai_admin.vault.keyring import KeyRing
 from tests.conftest import OWNER_KEY, ROLE, calling, write_mount
 from tests.integration.test_access import AUDIT, ME, NOBODY, Headers, bearer
-from tests.keyrings import entry, text_of
+from tests.keyrings import entry, listening, text_of
 from tests.serving import USERS, own_database, serving
 
 # It starts the ways to run the application that it looks at, whatever the mount.
@@ -315,15 +315,8 @@ def all_loggers() -> Iterator[io.StringIO]:
     handler = logging.StreamHandler(lines)
     # But for the client, which has the secrets to send.
     handler.addFilter(lambda record: not record.name.startswith(("httpx", "httpcore")))
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    try:
+    with listening(logging.getLogger(), handler):
         yield lines
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
 
 
 def dump(postgres: EmbeddedPostgres, database: str) -> bytes:

@@ -43,7 +43,7 @@ ROLE_SCOPES: dict[Role, frozenset[Scope]] = {
 GATEWAY_SCOPES = frozenset({Scope.TOKENS_INTROSPECT, Scope.SECRETS_REVEAL})
 
 
-def scopes_of(role: Role, granted: frozenset[Scope] | None, kind: Kind = Kind.HUMAN) -> frozenset[Scope]:
+def scopes_of(role: Role, granted: frozenset[Scope] | None, kind: Kind) -> frozenset[Scope]:
     """What a credential may do: all that the role gives, or what of it, and of a gateway's work, was granted."""
     given = ROLE_SCOPES[role]
     if granted is None:

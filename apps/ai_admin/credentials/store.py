@@ -16,8 +16,9 @@ from ai_admin.errors import SecretNotFound, TooManySecrets, UserNotFound, UserSu
 from ai_admin.sql import queries
 from ai_admin.users import directory
 from ai_admin.users.schemas import Role, Status
-from ai_admin.vault.ciphertext import Context, VaultError
+from ai_admin.vault.ciphertext import VaultError
 from ai_admin.vault.keyring import KeyRing
+from ai_admin.vault.registry import CREDENTIALS
 from ai_admin.vault.secret_value import SecretValue
 
 _COLUMNS = """name, provider, last_four AS "lastFour", version, (
@@ -162,7 +163,7 @@ def _add(
             **place,
             "id": secret_id,
             "provider": provider,
-            "value": ring.seal(content.get_secret_value(), _context(secret_id)),
+            "value": ring.seal(content.get_secret_value(), CREDENTIALS.place(secret_id)),
             "last_four": last_four(content),
             "created_by": by.user_id,
         },
@@ -187,9 +188,5 @@ def _listed(connection: Connection, user_id: UUID, name: str, history: timedelta
     return row
 
 
-def _context(secret_id: UUID) -> Context:
-    return Context("user_secrets", "value", str(secret_id))
-
-
 def _opened(ring: KeyRing, row: Row) -> SecretValue:
-    return SecretValue(ring.open(row["value"], _context(row["id"])))
+    return SecretValue(ring.open(row["value"], CREDENTIALS.place(row["id"])))

@@ -19,33 +19,25 @@ from ai_admin.credentials.schemas import (
     UserSecretList,
     read_name,
 )
+from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import (
     DatabaseUnavailable,
-    PayloadTooLarge,
     RateLimited,
     RequestInvalid,
-    RequestTimeout,
-    SchemaOutdated,
     SealedValueUnreadable,
     SecretNotFound,
     TooManySecrets,
-    UnsupportedMediaType,
     UserNotFound,
     UserSuspended,
 )
 from ai_admin.http.answers import answer
-from ai_admin.http.body import read_body
+from ai_admin.http.body import BODY_ERRORS, read_body
 from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
 from ai_admin.operations import NoQuery, describe
 from ai_admin.services import services
 
 secrets = Blueprint("secrets", __name__, url_prefix="/ai/admin/users/<UserID>/secrets")
-
-_BODY_ERRORS = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
-_CHANGE_ERRORS = (DatabaseUnavailable, SchemaOutdated)
-# An answer with a credential must not stay in any cache (RFC 9111, 5.2.2.5).
-_NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 @secrets.get("")
@@ -68,7 +60,7 @@ def list_secrets(UserID: str) -> Response:  # noqa: N803  the name that the rout
     Scope.SECRETS_WRITE,
     answers={200: UserSecret, 201: UserSecret},
     body=SecretPut,
-    errors=(*_BODY_ERRORS, UserNotFound, TooManySecrets, *_CHANGE_ERRORS),
+    errors=(*BODY_ERRORS, UserNotFound, TooManySecrets, *CHANGE_ERRORS),
 )
 def put_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     """201 where the user had none of this name, and 200 where it is replaced.
@@ -90,7 +82,7 @@ def put_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     "Remove a credential",
     Scope.SECRETS_WRITE,
     answers={204: None},
-    errors=(RequestInvalid, UserNotFound, SecretNotFound, *_CHANGE_ERRORS),
+    errors=(RequestInvalid, UserNotFound, SecretNotFound, *CHANGE_ERRORS),
 )
 def remove_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     """It is revealed no longer, and can be restored as long as versions are kept."""
@@ -106,7 +98,7 @@ def remove_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     Scope.SECRETS_REVEAL,
     answers={200: RevealedSecret},
     body=SecretReveal,
-    errors=(*_BODY_ERRORS, UserNotFound, UserSuspended, SecretNotFound, SealedValueUnreadable, *_CHANGE_ERRORS),
+    errors=(*BODY_ERRORS, UserNotFound, UserSuspended, SecretNotFound, SealedValueUnreadable, *CHANGE_ERRORS),
 )
 def reveal_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     """The value in the form in which it was sent. The audit log holds who asked, and the reason, before it is answered.
@@ -120,7 +112,7 @@ def reveal_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     ring = services().key_ring.current()
     with services().database.transaction() as connection:
         row, content = store.reveal(connection, ring, actor(), user_id, name, asked.reason)
-    return answer({**row, **as_sent(content)}, headers=_NOT_KEPT)
+    return answer({**row, **as_sent(content)})
 
 
 @secrets.get("/<Name>/versions")
@@ -144,12 +136,12 @@ def list_secret_versions(UserID: str, Name: str) -> Response:  # noqa: N803
     answers={200: UserSecret},
     body=SecretRestore,
     errors=(
-        *_BODY_ERRORS,
+        *BODY_ERRORS,
         UserNotFound,
         SecretNotFound,
         TooManySecrets,
         SealedValueUnreadable,
-        *_CHANGE_ERRORS,
+        *CHANGE_ERRORS,
     ),
 )
 def restore_secret(UserID: str, Name: str) -> Response:  # noqa: N803

@@ -6,7 +6,14 @@ from flask import request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import ClientDisconnected
 
-from ai_admin.errors import BadRequest, PayloadTooLarge, RequestInvalid, UnsupportedMediaType
+from ai_admin.errors import (
+    ApiError,
+    BadRequest,
+    PayloadTooLarge,
+    RequestInvalid,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 from ai_admin.http.answers import JSON
 from ai_admin.http.query import read_pairs
 from ai_admin.http.validation import details_of
@@ -14,6 +21,8 @@ from ai_admin.services import services
 
 FORM = "application/x-www-form-urlencoded"
 Model = TypeVar("Model", bound=BaseModel)
+# What reading a body raises.
+BODY_ERRORS: tuple[type[ApiError], ...] = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
 CUT_SHORT = "The body was cut short."
 
 

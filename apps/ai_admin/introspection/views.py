@@ -8,14 +8,11 @@ from ai_admin.access.scopes import Scope
 from ai_admin.errors import (
     DatabaseUnavailable,
     Forbidden,
-    PayloadTooLarge,
     RequestInvalid,
-    RequestTimeout,
     Unauthenticated,
-    UnsupportedMediaType,
 )
 from ai_admin.http.answers import answer
-from ai_admin.http.body import FORM, read_form
+from ai_admin.http.body import BODY_ERRORS, FORM, read_form
 from ai_admin.http.query import read_query
 from ai_admin.introspection.schemas import AuthorizeQuery, Introspection, Question
 from ai_admin.operations import NoQuery, describe
@@ -31,7 +28,7 @@ introspection = Blueprint("introspection", __name__, url_prefix="/ai")
     answers={200: Introspection},
     body=Question,
     body_type=FORM,
-    errors=(RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, DatabaseUnavailable),
+    errors=(*BODY_ERRORS, DatabaseUnavailable),
 )
 def introspect() -> Response:
     """RFC 7662: a gateway asks with its own credential about that of its caller, an API key or a provider's token."""

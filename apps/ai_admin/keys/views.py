@@ -6,22 +6,18 @@ from flask import Blueprint, Response
 
 from ai_admin.access.guard import actor, principal
 from ai_admin.access.scopes import Scope
-from ai_admin.database import Connection
+from ai_admin.database import CHANGE_ERRORS, Connection
 from ai_admin.errors import (
     DatabaseUnavailable,
     KeyNotFound,
-    PayloadTooLarge,
     RequestInvalid,
-    RequestTimeout,
-    SchemaOutdated,
     TooManyKeys,
-    UnsupportedMediaType,
     UserNotFound,
 )
 from ai_admin.etags import entity_tag
 from ai_admin.http import once
 from ai_admin.http.answers import answer, encode
-from ai_admin.http.body import read_body
+from ai_admin.http.body import BODY_ERRORS, read_body
 from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
 from ai_admin.idempotency import Answer
@@ -34,9 +30,6 @@ from ai_admin.users.schemas import AiUser
 
 keys = Blueprint("keys", __name__, url_prefix="/ai/admin/users/<UserID>/keys")
 own = Blueprint("me", __name__, url_prefix="/ai/me")
-
-_BODY_ERRORS = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
-_CHANGE_ERRORS = (DatabaseUnavailable, SchemaOutdated)
 
 
 @keys.get("")
@@ -58,7 +51,7 @@ def list_keys(UserID: str) -> Response:  # noqa: N803  the name that the route h
     answers={201: NewApiKey},
     body=ApiKeyCreate,
     headers=(once.HEADER,),
-    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *once.ERRORS, *_CHANGE_ERRORS),
+    errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *once.ERRORS, *CHANGE_ERRORS),
 )
 def create_key(UserID: str) -> Response:  # noqa: N803
     """The answer shows the key, and no other does. With `replaces` another key of the user ends after an overlap."""
@@ -72,7 +65,7 @@ def create_key(UserID: str) -> Response:  # noqa: N803
     Scope.KEYS_WRITE,
     answers={200: ApiKey},
     body=ApiKeyUpdate,
-    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, *_CHANGE_ERRORS),
+    errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, *CHANGE_ERRORS),
 )
 def change_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
     """Members that are not sent stay as they are."""
@@ -84,7 +77,7 @@ def change_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
     "Revoke a key",
     Scope.KEYS_WRITE,
     answers={204: None},
-    errors=(RequestInvalid, UserNotFound, KeyNotFound, *_CHANGE_ERRORS),
+    errors=(RequestInvalid, UserNotFound, KeyNotFound, *CHANGE_ERRORS),
 )
 def revoke_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
     """The key ends for good, in every process within five seconds."""
@@ -120,7 +113,7 @@ def list_my_keys() -> Response:
     answers={201: NewApiKey},
     body=ApiKeyCreate,
     headers=(once.HEADER,),
-    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *once.ERRORS, *_CHANGE_ERRORS),
+    errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *once.ERRORS, *CHANGE_ERRORS),
 )
 def create_my_key() -> Response:
     """It can do no more than the credential that makes it: no other scopes or models, and no longer."""
@@ -133,7 +126,7 @@ def create_my_key() -> Response:
     "signed-in",
     answers={200: ApiKey},
     body=ApiKeyUpdate,
-    errors=(*_BODY_ERRORS, UserNotFound, KeyNotFound, *_CHANGE_ERRORS),
+    errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, *CHANGE_ERRORS),
 )
 def change_my_key(KeyID: str) -> Response:  # noqa: N803
     """Members that are not sent stay as they are."""
@@ -145,7 +138,7 @@ def change_my_key(KeyID: str) -> Response:  # noqa: N803
     "Revoke one's key",
     "signed-in",
     answers={204: None},
-    errors=(RequestInvalid, UserNotFound, KeyNotFound, *_CHANGE_ERRORS),
+    errors=(RequestInvalid, UserNotFound, KeyNotFound, *CHANGE_ERRORS),
 )
 def revoke_my_key(KeyID: str) -> Response:  # noqa: N803
     """The key ends for good, in every process within five seconds."""

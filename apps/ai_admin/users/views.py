@@ -7,24 +7,20 @@ from flask import Blueprint, Response, request
 
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
-from ai_admin.database import Connection, Row
+from ai_admin.database import CHANGE_ERRORS, Connection, Row
 from ai_admin.errors import (
     DatabaseUnavailable,
     DuplicateEmail,
     DuplicateTag,
     LastOwner,
-    PayloadTooLarge,
     RequestInvalid,
-    RequestTimeout,
-    SchemaOutdated,
-    UnsupportedMediaType,
     UserNotFound,
     VersionMismatch,
 )
 from ai_admin.etags import entity_tag, if_match, none_match
 from ai_admin.http import once
 from ai_admin.http.answers import answer, encode
-from ai_admin.http.body import read_body
+from ai_admin.http.body import BODY_ERRORS, read_body
 from ai_admin.http.paging import Cursors
 from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
@@ -45,7 +41,6 @@ from ai_admin.users.schemas import (
 
 users = Blueprint("users", __name__, url_prefix="/ai/admin/users")
 
-_BODY_ERRORS = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
 _IF_MATCH = Header("If-Match", None, "Go ahead only if the user is still this version.", '"3"')
 _IF_NONE_MATCH = Header("If-None-Match", None, "Answer 304 if the user is still this version.", '"3"')
 
@@ -87,12 +82,11 @@ def list_users() -> Response:
     body=AiUserCreate,
     headers=(once.HEADER,),
     errors=(
-        *_BODY_ERRORS,
+        *BODY_ERRORS,
         DuplicateTag,
         DuplicateEmail,
         *once.ERRORS,
-        DatabaseUnavailable,
-        SchemaOutdated,
+        *CHANGE_ERRORS,
     ),
 )
 def create_user() -> Response:
@@ -135,14 +129,13 @@ def get_user(UserID: str) -> Response:  # noqa: N803  the name that the route ha
     body=AiUserUpdate,
     headers=(_IF_MATCH,),
     errors=(
-        *_BODY_ERRORS,
+        *BODY_ERRORS,
         UserNotFound,
         DuplicateTag,
         DuplicateEmail,
         LastOwner,
         VersionMismatch,
-        DatabaseUnavailable,
-        SchemaOutdated,
+        *CHANGE_ERRORS,
     ),
 )
 def change_user(UserID: str) -> Response:  # noqa: N803
@@ -166,7 +159,7 @@ def change_user(UserID: str) -> Response:  # noqa: N803
     answers={204: None},
     query=DeleteQuery,
     headers=(_IF_MATCH,),
-    errors=(RequestInvalid, UserNotFound, LastOwner, VersionMismatch, DatabaseUnavailable, SchemaOutdated),
+    errors=(RequestInvalid, UserNotFound, LastOwner, VersionMismatch, *CHANGE_ERRORS),
 )
 def delete_user(UserID: str) -> Response:  # noqa: N803
     """The user is marked deleted and loses access at once; the record stays and can be brought back.

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -12,15 +11,15 @@ from typing import Annotated
 
 import psycopg
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_database_settings
+from ai_admin.config import ConfigError, config_root, load_database_settings
 from ai_admin.database import Connection
 from ai_admin.errors import ApiError
+from ai_admin.terminal import Root, failure, stderr, stdout
 from ai_admin.vault.keyring import KeyRing
 from ai_admin.vault.mounted import MountedKeyRing, load_key_ring
 from ai_admin.vault.registry import SEALED_COLUMNS, RowsByKey, connect, count_rows
@@ -28,23 +27,12 @@ from ai_admin.vault.ring_file import promoted, read_ring, retired, with_new_key,
 from ai_admin.vault.rotation import BATCH, Rotation
 
 app = typer.Typer(help="Keys of the vault: what they have sealed, and how they are changed.", no_args_is_help=True)
-_error = Console(stderr=True, highlight=False)
-# Characters a line where nobody looks, and rows that are named before the others are only counted.
-_WIDE = 250
+# Rows that are named; the others are only counted.
 _NAMED = 100
 _MISSING = "missing"
 
-Root = Annotated[
-    Path | None,
-    typer.Option("--root", help=f"Folder that holds secrets/ and configs/; else {ROOT_VARIABLE}, else /."),
-]
 RingFile = Annotated[Path, typer.Option("--file", help="File with the ring's JSON; it is replaced, with mode 0600.")]
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, such as 2026-12.")]
-
-
-def _fail(message: object) -> typer.Exit:
-    _error.print(f"[bold red]error:[/] {escape(str(message))}", soft_wrap=True)
-    return typer.Exit(1)
 
 
 @contextmanager
@@ -54,9 +42,9 @@ def _told() -> Iterator[None]:
         yield
     except psycopg.Error as error:
         # Not the detail, which quotes values of rows.
-        raise _fail(error.diag.message_primary or error) from None
+        raise failure(error.diag.message_primary or error) from None
     except (ConfigError, ApiError, ValueError, OSError) as error:
-        raise _fail(error) from None
+        raise failure(error) from None
 
 
 def _connected(root: Path | None) -> closing[Connection]:
@@ -85,7 +73,7 @@ def status(
         if state in {_MISSING, "retired"} and (needed := _needed(rows, key_id))
     ]
     if closed:
-        raise _fail("; ".join(closed) + ": put it back into the ring as active, and run ai-admin vault rotate")
+        raise failure("; ".join(closed) + ": put it back into the ring as active, and run ai-admin vault rotate")
 
 
 def _states(ring: KeyRing, rows: RowsByKey) -> dict[str, str]:
@@ -114,7 +102,7 @@ def _print(states: dict[str, str], rows: RowsByKey) -> None:
     for key_id, state in states.items():
         style = "bold red" if state == _MISSING else ""
         table.add_row(escape(key_id), state, *(f"{rows[at].get(key_id, 0):,}" for at in SEALED_COLUMNS), style=style)
-    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE).print(table)
+    stdout().print(table)
 
 
 @app.command()
@@ -135,22 +123,22 @@ def rotate(
         primary = ring.current().primary.id
         left = _left(count_rows(connection), primary)
         if dry_run:
-            _error.print(f"{_number(left)} to seal anew under {primary}; nothing is changed")
+            stderr.print(f"{_number(left)} to seal anew under {primary}; nothing is changed")
             return
         with _stopping() as stop:
             rotation = Rotation(connection, ring.current, batch=batch, rate=rate, pause=stop.wait)
             _run(rotation, left, stop)
         primary = ring.current().primary.id
         left = _left(count_rows(connection), primary)
-    _error.print(f"{_number(rotation.resealed)} sealed anew under {primary}")
+    stderr.print(f"{_number(rotation.resealed)} sealed anew under {primary}")
     for (column, key), why in list(rotation.unopened.items())[:_NAMED]:
-        _error.print(escape(f"{column} {column.primary_key}={column.row(key)} is left: {why}"), soft_wrap=True)
+        stderr.print(escape(f"{column} {column.primary_key}={column.row(key)} is left: {why}"), soft_wrap=True)
     if stop.is_set():
-        raise _fail(f"stopped, {_number(left)} left; run it again to go on")
+        raise failure(f"stopped, {_number(left)} left; run it again to go on")
     if rotation.unopened:
-        raise _fail(f"{_number(len(rotation.unopened))} cannot be opened, and stay as they are")
+        raise failure(f"{_number(len(rotation.unopened))} cannot be opened, and stay as they are")
     if left:
-        raise _fail(f"{_number(left)} locked by others, or sealed meanwhile under another key; run it again")
+        raise failure(f"{_number(left)} locked by others, or sealed meanwhile under another key; run it again")
 
 
 def _left(rows: RowsByKey, primary: str) -> int:
@@ -170,7 +158,7 @@ class _Rate(ProgressColumn):
 
 def _run(rotation: Rotation, rows: int, stop: threading.Event) -> None:
     columns = (BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=_error, disable=not _error.is_terminal) as progress:
+    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("", total=rows)
         for _ in rotation.run():
             # Rows that are sealed meanwhile under another key come on top.
@@ -205,7 +193,7 @@ def add_key(key_id: KeyId, file: RingFile) -> None:
     Example: ai-admin vault add-key 2026-12 --file ring.json
     """
     _change(file, lambda ring: with_new_key(ring, key_id))
-    _error.print(f"{key_id} is added as active; deploy the ring everywhere, and then promote the key")
+    stderr.print(f"{key_id} is added as active; deploy the ring everywhere, and then promote the key")
 
 
 @app.command()
@@ -215,7 +203,7 @@ def promote(key_id: KeyId, file: RingFile) -> None:
     Example: ai-admin vault promote 2026-12 --file ring.json
     """
     _change(file, lambda ring: promoted(ring, key_id))
-    _error.print(f"{key_id} is primary; deploy the ring everywhere, and then run ai-admin vault rotate")
+    stderr.print(f"{key_id} is primary; deploy the ring everywhere, and then run ai-admin vault rotate")
 
 
 @app.command()
@@ -227,12 +215,12 @@ def retire(key_id: KeyId, file: RingFile, root: Root = None) -> None:
     with _told(), _connected(root) as connection:
         ring = retired(read_ring(file), key_id)
         if load_key_ring(root).primary.id == key_id:
-            raise _fail(f"{key_id} is primary in the mounted ring; deploy the one that has another primary key first")
+            raise failure(f"{key_id} is primary in the mounted ring; deploy the one that has another primary key first")
         needed = _needed(count_rows(connection), key_id)
         if needed:
-            raise _fail(f"{_number(needed)} need the key {key_id}; run ai-admin vault rotate first")
+            raise failure(f"{_number(needed)} need the key {key_id}; run ai-admin vault rotate first")
         write_ring(file, ring)
-    _error.print(f"{key_id} is retired, and no row needs it; deploy the ring")
+    stderr.print(f"{key_id} is retired, and no row needs it; deploy the ring")
 
 
 def _change(file: Path, change: Callable[[KeyRing], KeyRing]) -> None:

@@ -1,4 +1,4 @@
-"""The columns that hold sealed values: what `vault rotate` seals anew and `vault status` counts."""
+"""The columns that hold sealed values, and the context of each: what is sealed and opened, rotated and counted."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,10 +44,9 @@ class SealedColumn:
         return SQL(_SQL[name]).format(**{part: Identifier(value) for part, value in names.items()})
 
 
-SEALED_COLUMNS = (
-    SealedColumn("user_secrets", "value", "id", str, UUID(int=0)),
-    SealedColumn("idempotency_keys", "body", "key_digest", bytes.hex, b""),
-)
+CREDENTIALS = SealedColumn("user_secrets", "value", "id", str, UUID(int=0))
+KEPT_ANSWERS = SealedColumn("idempotency_keys", "body", "key_digest", bytes.hex, b"")
+SEALED_COLUMNS = (CREDENTIALS, KEPT_ANSWERS)
 
 # Plans that look at every row, whatever the statistics say of how many a key has.
 _ONLY_BY_INDEX = "-c enable_seqscan=off -c enable_sort=off"
