@@ -56,7 +56,7 @@ def run(app: Flask, job: Job) -> Response:
 
 def _asked(routes: tuple[str, ...], environ: dict[str, object]) -> str:
     """Which of the function's routes is asked for: by the whole address, or by the parameters in a direct call."""
-    path = urlsplit(str(environ.get("HTTP_X_FISSION_FULL_URL", ""))).path
+    path = _path(str(environ.get("HTTP_X_FISSION_FULL_URL", "")))
     for route in routes:
         if re.fullmatch(_PARAMETER.sub("[^/]+", route), path):
             return route
@@ -65,5 +65,13 @@ def _asked(routes: tuple[str, ...], environ: dict[str, object]) -> str:
     return max(complete, key=lambda route: len(_PARAMETER.findall(route)), default=routes[0])
 
 
+def _path(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
+
+
 def _parameter(environ: dict[str, object], name: str) -> str:
-    return str(environ.get(f"HTTP_X_FISSION_PARAMS_{name.upper()}", ""))
+    """A path parameter. A slash in it, which no router puts there, is doubled: there is no such route."""
+    return str(environ.get(f"HTTP_X_FISSION_PARAMS_{name.upper()}", "")).replace("/", "//")
