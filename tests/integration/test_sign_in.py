@@ -390,6 +390,36 @@ def test_nobody_rises_by_anothers_email(api: httpx.Client, sql: psycopg.Connecti
     assert bindings(sql) == []
 
 
+@pytest.mark.config(CREDENTIAL_CACHE_S="0")
+@pytest.mark.parametrize("role", ["owner", "admin", "auditor"])
+def test_a_lent_address_signs_nobody_in_who_is_promoted(api: httpx.Client, sql: psycopg.Connection, role: str) -> None:
+    """An admin gives a member their own address, signs in, and gives the address back before the promotion."""
+    admin = bearer(key_of(api, user_of(api, "admin", role="admin"))["key"])
+    member = person(api, tag="m", email="m@example.com")
+    path, attacker = f"{USERS}/{member}", as_token(sub="attacker", **VERIFIED)
+    assert api.put(path, json={"email": VERIFIED["email"]}, headers=admin).status_code == 200
+    assert api.get(ME, headers=attacker).json()["id"] == member
+    assert api.put(path, json={"email": "m@example.com"}, headers=admin).status_code == 200
+    assert api.put(path, json={"role": role}).status_code == 200
+    assert_problem(api.get(ME, headers=attacker), 401, "UNAUTHENTICATED")
+    (event,) = events(api, action="identities:unbind", target=member)
+    assert event["changes"]["identity"]["before"]["subject"] == "attacker"
+    assert bindings(sql) == []
+
+
+def test_who_signs_in_by_their_address_or_an_operators_word_does_so_after_a_promotion(
+    api: httpx.Client, sql: psycopg.Connection
+) -> None:
+    """A promotion is no reason to lock somebody out."""
+    ada, bob = person(api), person(api, tag="bob", email="bob@example.com")
+    assert api.get(ME, headers=as_token(**VERIFIED)).json()["id"] == ada
+    bind(sql, bob, "bob")
+    assert api.put(f"{USERS}/{bob}", json={"email": "robert@example.com"}).status_code == 200
+    for user, subject in ((ada, "ada"), (bob, "bob")):
+        assert api.put(f"{USERS}/{user}", json={"role": "owner"}).status_code == 200
+        assert api.get(ME, headers=as_token(sub=subject)).json()["id"] == user
+
+
 @pytest.mark.parametrize("purge", ["false", "true"])
 def test_who_was_deleted_is_not_bound(api: httpx.Client, sql: psycopg.Connection, purge: str) -> None:
     """A deleted user's address brings nobody in."""

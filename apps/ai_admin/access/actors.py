@@ -34,6 +34,12 @@ class Actor:
         if lacking:
             raise Forbidden(f"Nobody grants what they lack: {', '.join(lacking)}.")
 
+    def require_grant_to(self, user_id: UUID, scopes: frozenset[Scope]) -> None:
+        """As `require_grant`, for a key of this user: a gateway renews its own, and makes no other one."""
+        self.require_grant(scopes)
+        if Scope.SECRETS_REVEAL in scopes and self.role != Role.OWNER and self.user_id != user_id:
+            raise Forbidden("Only an owner grants secrets:reveal.")
+
     def require_role_grant(self, role: Role) -> None:
         """Raise `Forbidden` where this role is not theirs to give, also to themselves."""
         self.require_reach(role)

@@ -2,6 +2,7 @@
 
 import logging
 from typing import cast
+from uuid import UUID
 
 from flask import Flask, Response, current_app, g, request
 
@@ -76,10 +77,14 @@ def _admit() -> None:
 
 def _record_refusal(response: Response) -> Response:
     """Every refusal is an event. What cannot be written is in the log at least, and the answer stays."""
-    if response.status_code in {Unauthenticated.status, Forbidden.status} and services().refusals.take(None):
+    if response.status_code not in {Unauthenticated.status, Forbidden.status}:
+        return response
+    by = actor() if "principal" in g else _nobody()
+    # A bucket for each caller, and one for all whom nobody knows: no flood of theirs hides what another one does.
+    if services().refusals.take(by.user_id):
         try:
             with services().database.transaction() as connection:
-                events.refused(connection, actor() if "principal" in g else _nobody(), _what_was_refused(response))
+                events.refused(connection, by, _what_was_refused(response), _target())
         except (DatabaseUnavailable, SchemaOutdated):
             _log.warning("refusal not recorded", extra={"fields": {"requestId": request_id()}})
     return response
@@ -87,6 +92,14 @@ def _record_refusal(response: Response) -> Response:
 
 def _nobody() -> Actor:
     return Actor(request_id=request_id(), source=request.remote_addr or "")
+
+
+def _target() -> UUID | None:
+    """The user in the path, who need not exist."""
+    try:
+        return UUID((request.view_args or {})["UserID"])
+    except (KeyError, ValueError):
+        return None
 
 
 def _what_was_refused(response: Response) -> dict[str, object]:

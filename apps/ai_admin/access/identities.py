@@ -1,6 +1,7 @@
 """Which user a subject of an identity provider is: found, bound once by a verified email, or by an operator."""
 
 from dataclasses import replace
+from uuid import UUID
 
 from ai_admin.access.actors import Actor
 from ai_admin.audit import events
@@ -25,7 +26,7 @@ def bind_by_email(connection: Connection, by: Actor, issuer: str, subject: str, 
     user = connection.execute(_SQL["lock_unbound"], {"email": email.lower()}).fetchone()
     if user is None:
         return
-    values = {"issuer": issuer, "subject": subject, "user_id": user["id"]}
+    values = {"issuer": issuer, "subject": subject, "user_id": user["id"], "email": email.lower()}
     if connection.execute(_SQL["bind_once"], values).rowcount:
         if by.user_id is None:
             by = replace(by, user_id=user["id"], audit_key=user["audit_key"])
@@ -55,6 +56,16 @@ def bind(connection: Connection, by: Actor, tag: str, issuer: str, subject: str)
         _record(connection, by, Action.IDENTITIES_UNBIND, one, issuer, one["subject"])
     _record(connection, by, Action.IDENTITIES_BIND, user, issuer, subject)
     return [one["tag"] for one in former]
+
+
+def unbind_from_others(connection: Connection, by: Actor, user_id: UUID, audit_key: bytes | None) -> None:
+    """Take away the subjects that another address than the user's has bound, before the user may do more.
+
+    An administrator may have lent them that address for a moment, and signed in. What an operator has bound stays.
+    """
+    user = {"id": user_id, "audit_key": audit_key}
+    for row in connection.execute(_SQL["unbind_from_others"], {"user_id": user_id}).fetchall():
+        _record(connection, by, Action.IDENTITIES_UNBIND, user, row["issuer"], row["subject"])
 
 
 def _record(connection: Connection, by: Actor, action: Action, user: Row, issuer: str, subject: str) -> None:

@@ -86,9 +86,9 @@ def about_secret(
     _write(connection, by, action, event_id=event_id, target_id=user_id, changes=changes, personal=sealed or None)
 
 
-def refused(connection: Connection, by: Actor, what: Mapping[str, object]) -> None:
-    """Write the event of a request that was refused."""
-    _write(connection, by, Action.ACCESS_REFUSE, changes=what)
+def refused(connection: Connection, by: Actor, what: Mapping[str, object], user_id: UUID | None = None) -> None:
+    """Write the event of a request that was refused; `user_id` is whom it was about, if anybody."""
+    _write(connection, by, Action.ACCESS_REFUSE, target_id=user_id, changes=what)
 
 
 def opened(event_id: UUID, audit_key: bytes | None, sealed: bytes | None) -> Any:

@@ -7,6 +7,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from ai_admin.access.actors import Actor
+from ai_admin.access.standing import require_standing
 from ai_admin.audit import events
 from ai_admin.audit.events import HIDDEN, Action
 from ai_admin.credentials.content import last_four
@@ -57,7 +58,7 @@ def put(
 
     Where it is as it was, nothing is done. Raises `UserNotFound`, `Forbidden`, `TooManySecrets`.
     """
-    _require_reach(by, directory.lock(connection, user_id))
+    _require_reach(by, directory.lock(connection, by, user_id))
     before = _in_force(connection, user_id, name)
     content = new.content()
     if not _same(ring, before, new.provider, content):
@@ -75,7 +76,7 @@ def restore(
     Where it is as it was, nothing is done. Raises `UserNotFound`, `Forbidden`, `SecretNotFound`, `TooManySecrets`,
     `VaultError`.
     """
-    _require_reach(by, directory.lock(connection, user_id))
+    _require_reach(by, directory.lock(connection, by, user_id))
     values = {"user_id": user_id, "name": name, "version": version, "history": history}
     earlier = connection.execute(_SQL["version"], values).fetchone()
     if earlier is None:
@@ -90,7 +91,7 @@ def restore(
 
 def remove(connection: Connection, by: Actor, user_id: UUID, name: str) -> None:
     """End a credential; it can be restored for a time. Raises `UserNotFound`, `Forbidden`, `SecretNotFound`."""
-    _require_reach(by, directory.lock(connection, user_id))
+    _require_reach(by, directory.lock(connection, by, user_id))
     ended = connection.execute(_SQL["end"], {"user_id": user_id, "name": name}).fetchone()
     if ended is None:
         raise SecretNotFound
@@ -115,6 +116,7 @@ def reveal(
         raise SecretNotFound
     content = _opened(ring, row)
     connection.execute(_SQL["note_use"], {"id": row["id"]})
+    require_standing(connection, by)
     shown = {"provider": row["provider"], "version": row["version"]}
     changes = {"secret": name, **shown, "value": HIDDEN}
     events.about_secret(connection, by, Action.SECRETS_REVEAL, user_id, changes, reason)

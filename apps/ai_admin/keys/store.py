@@ -8,7 +8,8 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from ai_admin.access.actors import Actor
-from ai_admin.access.scopes import GATEWAY_SCOPES, ROLE_SCOPES, Scope, scopes_of
+from ai_admin.access.scopes import GATEWAY_SCOPES, ROLE_SCOPES, Scope
+from ai_admin.access.standing import require_standing, scopes_in
 from ai_admin.access.tokens import digest, make_key
 from ai_admin.audit import events
 from ai_admin.audit.events import Action
@@ -45,7 +46,9 @@ def create(connection: Connection, by: Actor, user_id: UUID, new: ApiKeyCreate) 
     wanted = new.model_dump(mode="json", by_alias=True)
     _require_grant(by, user, wanted, new.expires_at)
     if new.replaces is not None:
-        _end(connection, _one(present, new.replaces), timedelta(seconds=new.overlap_seconds))
+        replaced = _one(present, new.replaces)
+        _require_no_weaker(by, user, replaced)
+        _end(connection, replaced, timedelta(seconds=new.overlap_seconds))
     key = make_key()
     row = _insert(connection, by, user_id, new, key)
     action = Action.KEYS_ROTATE if new.replaces else Action.KEYS_CREATE
@@ -60,6 +63,7 @@ def change(connection: Connection, by: Actor, user_id: UUID, key_id: UUID, updat
     """
     user = _reachable(connection, by, user_id)
     before = _locked(connection, user_id, key_id)
+    _require_no_weaker(by, user, before)
     sent = update.model_dump(mode="json", by_alias=True, include=update.model_fields_set)
     after = {**before, **sent}
     if "expiresAt" in sent:
@@ -78,7 +82,9 @@ def change(connection: Connection, by: Actor, user_id: UUID, key_id: UUID, updat
         },
     ).fetchone()
     assert row is not None, "the row is locked"
-    events.about_key(connection, by, Action.KEYS_UPDATE, user_id, {"key": str(key_id), **sent})
+    events.about_key(
+        connection, by, Action.KEYS_UPDATE, user_id, {"key": str(key_id), **events.changed(_shown(before), _shown(row))}
+    )
     return row
 
 
@@ -87,16 +93,15 @@ def revoke(connection: Connection, by: Actor, user_id: UUID, key_id: UUID) -> No
     user = directory.get(connection, user_id)
     by.require_reach(Role(user["role"]))
     key = _locked(connection, user_id, key_id)
-    if by.user_id == user_id and by.key_id != key_id:
-        # Whoever finds a key that can do little must not be able to end those that can do more.
-        by.require_grant(_scopes(user, key))
+    require_standing(connection, by)
+    _require_no_weaker(by, user, key)
     connection.execute(_SQL["delete"], {"id": key_id})
     events.about_key(connection, by, Action.KEYS_REVOKE, user_id, {"key": str(key_id), "name": key["name"]})
 
 
 def _reachable(connection: Connection, by: Actor, user_id: UUID) -> Row:
     """The user, locked and not deleted, whose keys `by` may change."""
-    user = directory.lock(connection, user_id)
+    user = directory.lock(connection, by, user_id)
     if user["status"] == Status.DELETED:
         raise UserNotFound
     by.require_reach(Role(user["role"]))
@@ -126,24 +131,39 @@ def _require_grant(by: Actor, user: Row, wanted: dict[str, Any], expires_at: dat
     if expires_at is not None and expires_at <= datetime.now(timezone.utc):
         raise RequestInvalid.at("body", "expiresAt", message="Must lie in the future")
     scopes = _scopes(user, wanted)
-    by.require_grant(scopes)
-    if by.user_id == user["id"]:
+    by.require_grant_to(user["id"], scopes)
+    # A user of a gateway gets keys that outlast the one which made them; nobody gets another way to administer.
+    if scopes or by.user_id == user["id"]:
         _require_no_escape(by, wanted["models"], expires_at)
-    elif Scope.SECRETS_REVEAL in scopes and by.role != Role.OWNER:
-        raise Forbidden("Only an owner grants secrets:reveal.")
 
 
 def _scopes(user: Row, key: Mapping[str, Any]) -> frozenset[Scope]:
-    granted = None if key["scopes"] is None else frozenset(map(Scope, key["scopes"]))
-    return scopes_of(Role(user["role"]), granted, Kind(user["kind"]))
+    return scopes_in(key["scopes"], Role(user["role"]), Kind(user["kind"]))
+
+
+def _require_no_weaker(by: Actor, user: Row, key: Row) -> None:
+    """Raise `Forbidden` where a user's key would change or end one that can do more: whoever found it must not."""
+    if by.user_id == user["id"] and by.key_id != key["id"]:
+        by.require_grant(_scopes(user, key))
+        _require_models(by, key["models"])
+
+
+def _require_models(by: Actor, models: list[str] | None) -> None:
+    if by.key_models is not None and (models is None or set(models) - set(by.key_models)):
+        raise Forbidden("The key is limited to models, and this would go beyond them.")
 
 
 def _require_no_escape(by: Actor, models: list[str] | None, expires_at: datetime | None) -> None:
-    """Raise `Forbidden` where who holds a limited key would make themselves one with wider limits."""
-    if by.key_models is not None and (models is None or set(models) - set(by.key_models)):
-        raise Forbidden("A key that is limited to models makes none for others.")
+    """Raise `Forbidden` where who holds a limited key would make one with wider limits."""
+    _require_models(by, models)
     if by.key_expires_at is not None and (expires_at is None or expires_at > by.key_expires_at):
         raise Forbidden("A key makes none that outlives it.")
+
+
+def _shown(key: Row) -> dict[str, object]:
+    """What a change can set, as JSON."""
+    end = key["expiresAt"]
+    return {**{member: key[member] for member in _SETTABLE}, "expiresAt": end and end.isoformat()}
 
 
 def _end(connection: Connection, key: Row, overlap: timedelta) -> None:

@@ -161,7 +161,9 @@ def _create(user_id: UUID, path: str) -> Response:
 
     # A key is shown again only to the credential that made it, and only while that may do what it might do then.
     scopes = " ".join(sorted(scope.value for scope in by.scopes))
-    return once.create_once(f"create key, {path}, {by.user_id}, {by.key_id}, {scopes}", ApiKeyCreate, work)
+    return once.create_once(
+        f"create key, {path}, {by.user_id}, {by.key_id}, {by.role.value}, {scopes}", ApiKeyCreate, work
+    )
 
 
 def _change(user_id: UUID, key: str) -> Response:

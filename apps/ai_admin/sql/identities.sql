@@ -19,8 +19,8 @@ FOR UPDATE;
 
 -- name: bind_once
 -- After lock_unbound, whose snapshot may be older than its lock: another request may have bound the user meanwhile.
-INSERT INTO identities (issuer, subject, user_id)
-SELECT %(issuer)s, %(subject)s, %(user_id)s
+INSERT INTO identities (issuer, subject, user_id, email)
+SELECT %(issuer)s, %(subject)s, %(user_id)s, %(email)s
 WHERE NOT EXISTS (SELECT FROM identities WHERE user_id = %(user_id)s)
 ON CONFLICT DO NOTHING;
 
@@ -43,6 +43,14 @@ WHERE users.id = identities.user_id
   AND identities.issuer = %(issuer)s
   AND (identities.subject = %(subject)s OR identities.user_id = %(user_id)s)
 RETURNING users.id, users.tag, users.audit_key, identities.subject;
+
+-- name: unbind_from_others
+DELETE FROM identities
+USING users
+WHERE users.id = identities.user_id
+  AND users.id = %(user_id)s
+  AND identities.email <> lower(coalesce(users.email, '-'))
+RETURNING issuer, subject;
 
 -- name: bind
 INSERT INTO identities (issuer, subject, user_id)

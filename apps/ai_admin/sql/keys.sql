@@ -52,3 +52,23 @@ SELECT EXISTS (SELECT FROM api_keys) AS exist;
 
 -- name: lock_bootstrap
 SELECT pg_advisory_xact_lock(%(lock)s);
+
+-- name: standing
+-- The clock rather than now(): the transaction may have waited for a lock.
+SELECT users.status, users.role, users.kind, api_keys.id AS key_id, api_keys.scopes, api_keys.models AS key_models,
+       api_keys.expires_at, coalesce(api_keys.expires_at <= clock_timestamp(), false) AS is_over
+FROM users
+LEFT JOIN api_keys ON api_keys.user_id = users.id AND api_keys.id = %(key_id)s
+WHERE users.id = %(user_id)s;
+
+-- name: scopes
+SELECT DISTINCT scopes
+FROM api_keys
+WHERE user_id = %(user_id)s;
+
+-- name: name_scopes
+UPDATE api_keys
+SET scopes = %(scopes)s
+WHERE user_id = %(user_id)s
+  AND scopes IS NULL
+RETURNING id;

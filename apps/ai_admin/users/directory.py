@@ -7,7 +7,10 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
+from ai_admin.access import identities
 from ai_admin.access.actors import Actor
+from ai_admin.access.scopes import ROLE_SCOPES
+from ai_admin.access.standing import keep_keys_as_they_are, require_grant_of_gain, require_standing
 from ai_admin.audit import events
 from ai_admin.audit.events import Action
 from ai_admin.database import Connection, Row
@@ -48,6 +51,7 @@ def create(connection: Connection, by: Actor, new: AiUserCreate) -> Row:
 
     Raises `DuplicateTag`, `DuplicateEmail`, `RequestInvalid`, `Forbidden`.
     """
+    require_standing(connection, by)
     by.require_role_grant(new.role)
     user = new.model_dump(mode="json")
     user["name"] = new.name or new.tag
@@ -63,10 +67,13 @@ def get(connection: Connection, user_id: UUID) -> Row:
     return _one(connection, "get", {"id": user_id})
 
 
-def lock(connection: Connection, user_id: UUID) -> Row:
-    """The user, deleted or not, whom nobody else changes until the transaction ends. Raises `UserNotFound`."""
+def lock(connection: Connection, by: Actor, user_id: UUID) -> Row:
+    """The user, deleted or not, whom nobody but `by` changes until the transaction ends; with their `audit_key`.
+
+    Raises `UserNotFound`, and `Unauthenticated` where `by` has been put out meanwhile.
+    """
     row = _one(connection, "get_for_update", {"id": user_id})
-    del row["audit_key"]
+    require_standing(connection, by)
     return row
 
 
@@ -87,15 +94,15 @@ def change(connection: Connection, by: Actor, user_id: UUID, update: AiUserUpdat
         )
     user = {**before, **sent}
     _require_email(user)
-    if user["role"] != before["role"]:
-        by.require_role_grant(Role(user["role"]))
-    if user["email"] != before["email"]:
-        # Whose address it is may sign in as the user: access/identities.py.
-        by.require_role_grant(Role(user["role"]))
+    _require_may(connection, by, before, user)
     if before["role"] == Role.OWNER and (user["role"], user["status"]) != (Role.OWNER, Status.ACTIVE):
         _require_another_owner(connection, before)
     after = _one(connection, "update", {"id": user_id, **_stored(user)})
     events.about_user(connection, by, _action(before, after), user_id, audit_key, events.changed(before, sent))
+    former, role = Role(before["role"]), Role(after["role"])
+    if ROLE_SCOPES[role] - ROLE_SCOPES[former]:
+        keep_keys_as_they_are(connection, by, user_id, former)
+        identities.unbind_from_others(connection, by, user_id, audit_key)
     return after
 
 
@@ -201,7 +208,7 @@ def _locked(
     connection: Connection, by: Actor, user_id: UUID, precondition: Precondition, *, deleted: bool = True
 ) -> tuple[Row, bytes | None]:
     """The user as they are, locked for a change that `by` may make, and the key to their values in the log."""
-    row = _one(connection, "get_for_update", {"id": user_id})
+    row = lock(connection, by, user_id)
     audit_key = row.pop("audit_key")
     if row["status"] == Status.DELETED and not deleted:
         raise UserNotFound
@@ -209,6 +216,15 @@ def _locked(
     if not precondition.holds(row["version"]):
         raise VersionMismatch
     return row, audit_key
+
+
+def _require_may(connection: Connection, by: Actor, before: Row, after: Row) -> None:
+    """Raise `Forbidden` where the change gives more than `by` has to give."""
+    if any(before[member] != after[member] for member in ("role", "email")):
+        # An address counts like the role: whose it is may sign in as the user (access/identities.py).
+        by.require_role_grant(Role(after["role"]))
+    if any(before[member] != after[member] for member in ("role", "kind", "status")):
+        require_grant_of_gain(connection, by, before, after)
 
 
 def _require_another_owner(connection: Connection, owner: Row) -> None:

@@ -141,7 +141,8 @@ def get_user(UserID: str) -> Response:  # noqa: N803  the name that the route ha
 def change_user(UserID: str) -> Response:  # noqa: N803
     """Members that are not sent stay as they are. A change that changes nothing leaves the version alone.
 
-    A deleted user is brought back by a change that sends a `status`.
+    A deleted user is brought back by a change that sends a `status`. A new role gives nothing to keys that are there:
+    those without scopes keep the scopes of the former role.
     """
     read_query(NoQuery)
     user_id = read_uuid("UserID", UserID)

@@ -1,0 +1,68 @@
+"""What callers and keys may do at this moment: read in the transaction of a change, and not remembered.
+
+The guard may go by what it read some seconds ago, before a body that takes its time. A change may not, or whoever
+is put out would use that time to come back.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from ai_admin.access.actors import Actor
+from ai_admin.access.scopes import ROLE_SCOPES, Scope, scopes_of
+from ai_admin.audit import events
+from ai_admin.audit.events import Action
+from ai_admin.database import Connection
+from ai_admin.errors import Unauthenticated
+from ai_admin.sql import queries
+from ai_admin.users.schemas import Kind, Role, Status
+
+_SQL = queries("keys")
+
+
+def require_standing(connection: Connection, by: Actor) -> None:
+    """Raise `Unauthenticated` where `by` may no longer do all that they came with.
+
+    To be called after the lock that a change waits for, so that it sees what the one before it has done.
+    """
+    if by.user_id is None:
+        return
+    row = connection.execute(_SQL["standing"], {"user_id": by.user_id, "key_id": by.key_id}).fetchone()
+    if row is None or row["status"] != Status.ACTIVE:
+        raise Unauthenticated("user no longer active")
+    if by.key_id != row["key_id"] or row["is_over"]:
+        raise Unauthenticated("key ended meanwhile")
+    role = Role(row["role"])
+    is_less = by.scopes - scopes_in(row["scopes"], role, Kind(row["kind"])) or (by.role == Role.OWNER != role)
+    limits = (None if row["key_models"] is None else tuple(row["key_models"]), row["expires_at"])
+    if is_less or limits != (by.key_models, by.key_expires_at):
+        raise Unauthenticated("credential changed meanwhile")
+
+
+def scopes_in(granted: Sequence[str] | None, role: Role, kind: Kind) -> frozenset[Scope]:
+    """What a key lets its user do, from the scopes that its row names."""
+    return scopes_of(role, None if granted is None else frozenset(map(Scope, granted)), kind)
+
+
+def require_grant_of_gain(
+    connection: Connection, by: Actor, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
+    """Raise `Forbidden` where a change of status, role or kind gives a user, or a key of theirs, what `by` lacks."""
+    keys = [row["scopes"] for row in connection.execute(_SQL["scopes"], {"user_id": before["id"]})]
+    by.require_grant_to(before["id"], _powers(after, keys) - _powers(before, keys))
+
+
+def _powers(user: Mapping[str, Any], keys: Sequence[Sequence[str] | None]) -> frozenset[Scope]:
+    """All that a user may do by whatever key, or by signing in."""
+    if user["status"] != Status.ACTIVE:
+        return frozenset()
+    role, kind = Role(user["role"]), Kind(user["kind"])
+    return ROLE_SCOPES[role].union(*(scopes_in(granted, role, kind) for granted in keys))
+
+
+def keep_keys_as_they_are(connection: Connection, by: Actor, user_id: UUID, former: Role) -> None:
+    """Name the scopes of keys that named none: what a new role adds is not for keys that others may hold."""
+    scopes = sorted(scope.value for scope in ROLE_SCOPES[former])
+    for row in connection.execute(_SQL["name_scopes"], {"user_id": user_id, "scopes": scopes}).fetchall():
+        change = {"key": str(row["id"]), "scopes": {"before": None, "after": scopes}}
+        events.about_key(connection, by, Action.KEYS_UPDATE, user_id, change)
