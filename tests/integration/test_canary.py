@@ -432,7 +432,7 @@ def change_ring(app: Flask, settings: Settings, known: Secrets) -> None:
 
 
 def test_nothing_is_found(visited: Callable[[bool], Found]) -> None:
-    """No secret is in an answer to who is not to have it, in a log, a metric, the audit log or the database."""
+    """vault #925: debug logs showed keys. No answer, log, metric, event or dump shows a secret to strangers."""
     assert visited(True) == set()
 
 

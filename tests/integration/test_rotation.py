@@ -131,7 +131,7 @@ def unregistered(sql: psycopg.Connection[Any]) -> set[str]:
 def test_every_sealed_column_is_registered(
     settings: Settings, sql: psycopg.Connection, pytestconfig: pytest.Config
 ) -> None:
-    """A column that rotation does not know keeps its old key: retire that, and what the column holds is lost."""
+    """litellm PR #17952: a table was left on the old key. Retire that, and what the column holds is lost."""
     with mounted(settings, pytestconfig) as api:
         assert api.post(USERS, json={"tag": "a", "kind": "service"}, headers={"Idempotency-Key": "k"}).is_success
     fill(sql, ring_of(*AFTER), 1)
@@ -207,7 +207,7 @@ class Writers:
 def test_nothing_is_lost_while_clients_write(
     settings: Settings, sql: psycopg.Connection, pytestconfig: pytest.Config
 ) -> None:
-    """Credentials and kept answers survive a rotation in full service, and the old key is needed no more."""
+    """litellm #12448, vault #2245: the key could not be changed. Here it is, in full service, and the old one goes."""
     put_ring(settings, *BEFORE)
     answers: dict[str, bytes] = {}
 
