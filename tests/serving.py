@@ -1,6 +1,5 @@
 """Real servers for tests: processes of their own on free loopback ports, ended by their own id."""
 
-import itertools
 import os
 import select
 import socket
@@ -14,19 +13,17 @@ from threading import Barrier
 from typing import TypeVar
 
 import httpx
-from psycopg.sql import SQL, Identifier
 
 from ai_admin import migrate
 from ai_admin.config import ROOT_VARIABLE, Settings, load_settings
 from ai_admin.embedded import EmbeddedPostgres
-from tests.conftest import AS_OWNER, ROLE, ROOT, TEMPLATE, add_owner, database_secret, write_mount
+from tests.conftest import AS_OWNER, ROLE, ROOT, add_owner, database_secret, delete_rows, migrated_database, write_mount
 
 Result = TypeVar("Result")
 USERS = "/ai/admin/users"
 # Nothing here is a promise of speed: a request that takes this long, in seconds, hangs.
 HANGS = 20
 _START_S = 60
-_counter = itertools.count()
 # What `script/server` does last, with a byte on a pipe in place of the welcome.
 _PROGRAM = """
 import os, sys
@@ -40,12 +37,8 @@ serve("127.0.0.1", port, workers, Path(sys.argv[4]), lambda *_: os.write(ready, 
 @contextmanager
 def own_database(postgres: EmbeddedPostgres, folder: Path, **config: str) -> Iterator[Settings]:
     """Settings that lead to an empty migrated database, for as long as a fixture of any scope needs it."""
-    name = f"own_{os.getpid()}_{next(_counter)}"
-    with postgres.connect("postgres") as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE} OWNER {ROLE}')
-    yield load_settings(write_mount(folder / "mount", database_secret(postgres, name), config))
-    with postgres.connect("postgres") as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with migrated_database(postgres) as name:
+        yield load_settings(write_mount(folder / "mount", database_secret(postgres, name), config))
 
 
 @contextmanager
@@ -67,12 +60,7 @@ def directory(folder: Path, **config: str) -> Iterator[Settings]:
 def empty(postgres: EmbeddedPostgres, database: str) -> None:
     """Take every row out of a migrated database, but for the owner."""
     with postgres.connect(database) as connection:
-        tables = "SELECT relname FROM pg_stat_user_tables WHERE relname <> 'alembic_version'"
-        names = SQL(", ").join(Identifier(name) for (name,) in connection.execute(tables))
-        # The audit log refuses it to everybody; only a superuser can switch the trigger off.
-        connection.execute("SET session_replication_role = replica")
-        connection.execute(SQL("TRUNCATE {}").format(names))
-        add_owner(connection)
+        delete_rows(connection)
 
 
 @contextmanager
