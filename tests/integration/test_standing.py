@@ -89,6 +89,8 @@ def test_who_may_can(api: httpx.Client, case: tuple[str, str]) -> None:
     assert ask(api, case, target, headers, key).status_code < 300
 
 
+# As functions each has a process, and so a memory, of its own.
+@pytest.mark.in_process
 @cached
 @pytest.mark.parametrize("how", OUSTED)
 def test_who_was_put_out_changes_nothing_more(api: httpx.Client, sql: psycopg.Connection, how: str) -> None:
