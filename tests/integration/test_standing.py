@@ -115,9 +115,10 @@ def test_who_was_put_out_changes_nothing_more(api: httpx.Client, sql: psycopg.Co
 def test_who_gains_meanwhile_is_not_put_out(api: httpx.Client) -> None:
     """More scopes, or a later end of nothing: what a process remembers is good enough."""
     admin = user_of(api, "eve", role="admin")
-    headers = bearer(key_of(api, admin, scopes=["users:write"])["key"])
+    key = key_of(api, admin, scopes=["users:write"])
+    headers = bearer(key["key"])
     assert api.get(ME, headers=headers).status_code == 200
-    assert api.put(f"{USERS}/{admin}", json={"role": "owner"}).status_code == 200
+    assert api.put(f"{USERS}/{admin}/keys/{key['id']}", json={"scopes": None}).status_code == 200
     assert api.post(USERS, json={"tag": "new", "kind": "service"}, headers=headers).status_code == 201
 
 
@@ -230,6 +231,33 @@ def test_a_demotion_leaves_keys_without_scopes_as_they_are(api: httpx.Client) ->
     assert api.put(f"{USERS}/{admin}", json={"role": "member"}).status_code == 200
     assert api.get(f"{USERS}/{admin}/keys").json()["data"][0]["scopes"] is None
     assert_problem(api.get(USERS, headers=bearer(key["key"])), 403, "FORBIDDEN")
+
+
+@uncached
+@pytest.mark.parametrize("way", ["named while admin", "named, then demoted", "without scopes"])
+def test_a_new_owners_keys_reach_no_owner(api: httpx.Client, way: str) -> None:
+    """An admin makes a key for another admin; once an owner promotes that one, it would purge owners."""
+    admin = as_admin(api)
+    other = user_of(api, "other", role="admin")
+    scopes = {} if way == "without scopes" else {"scopes": ["users:read", "users:write", "keys:write"]}
+    planted = api.post(f"{USERS}/{other}/keys", json={"name": "x", **scopes}, headers=admin).json()
+    if way == "named, then demoted":
+        assert api.put(f"{USERS}/{other}", json={"role": "member"}, headers=admin).status_code == 200
+    assert api.put(f"{USERS}/{other}", json={"role": "owner"}).status_code == 200
+    path, headers = f"{USERS}/{user_of(api, 'owner', role='owner')}", bearer(planted["key"])
+    assert_problem(api.delete(path, params={"purge": "true"}, headers=headers), 403, "FORBIDDEN")
+    assert_problem(api.get(USERS, headers=headers), 403, "FORBIDDEN")
+    assert api.get(f"{USERS}/{other}/keys").json()["data"][0]["scopes"] == []
+
+
+@uncached
+def test_scopes_that_a_demotion_took_do_not_come_back(api: httpx.Client) -> None:
+    """A key that an admin named scopes for while its user was an admin, and that waits for the next promotion."""
+    user = user_of(api, "user", role="admin")
+    key = bearer(key_of(api, user, scopes=["users:read"])["key"])
+    assert api.put(f"{USERS}/{user}", json={"role": "member"}).status_code == 200
+    assert api.put(f"{USERS}/{user}", json={"role": "auditor"}).status_code == 200
+    assert_problem(api.get(USERS, headers=key), 403, "FORBIDDEN")
 
 
 # Limited keys

@@ -6,7 +6,6 @@ is put out would use that time to come back.
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 from ai_admin.access.actors import Actor
 from ai_admin.access.scopes import ROLE_SCOPES, Scope, scopes_of
@@ -60,9 +59,16 @@ def _powers(user: Mapping[str, Any], keys: Sequence[Sequence[str] | None]) -> fr
     return ROLE_SCOPES[role].union(*(scopes_in(granted, role, kind) for granted in keys))
 
 
-def keep_keys_as_they_are(connection: Connection, by: Actor, user_id: UUID, former: Role) -> None:
-    """Name the scopes of keys that named none: what a new role adds is not for keys that others may hold."""
-    scopes = sorted(scope.value for scope in ROLE_SCOPES[former])
-    for row in connection.execute(_SQL["name_scopes"], {"user_id": user_id, "scopes": scopes}).fetchall():
-        change = {"key": str(row["id"]), "scopes": {"before": None, "after": scopes}}
-        events.about_key(connection, by, Action.KEYS_UPDATE, user_id, change)
+def keep_keys_from_rising(connection: Connection, by: Actor, before: Mapping[str, Any], role: Role) -> None:
+    """Leave the keys of a user who rises what they did so far: others may hold them, or have made them for this day.
+
+    Those of a new owner do nothing more that needs a scope, for an owner's key reaches owners.
+    """
+    former, kind = Role(before["role"]), Kind(before["kind"])
+    for row in connection.execute(_SQL["scopes_of_keys"], {"user_id": before["id"]}).fetchall():
+        kept = frozenset() if role == Role.OWNER else scopes_in(row["scopes"], former, kind)
+        scopes = sorted(scope.value for scope in kept)
+        if row["scopes"] is None or sorted(row["scopes"]) != scopes:
+            connection.execute(_SQL["set_scopes"], {"id": row["id"], "scopes": scopes})
+            change = {"key": str(row["id"]), "scopes": {"before": row["scopes"], "after": scopes}}
+            events.about_key(connection, by, Action.KEYS_UPDATE, before["id"], change)

@@ -66,9 +66,14 @@ SELECT DISTINCT scopes
 FROM api_keys
 WHERE user_id = %(user_id)s;
 
--- name: name_scopes
+-- name: scopes_of_keys
+SELECT id, scopes
+FROM api_keys
+WHERE user_id = %(user_id)s
+ORDER BY id
+FOR UPDATE;
+
+-- name: set_scopes
 UPDATE api_keys
 SET scopes = %(scopes)s
-WHERE user_id = %(user_id)s
-  AND scopes IS NULL
-RETURNING id;
+WHERE id = %(id)s;

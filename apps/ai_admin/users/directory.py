@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 from ai_admin.access import identities
 from ai_admin.access.actors import Actor
 from ai_admin.access.scopes import ROLE_SCOPES
-from ai_admin.access.standing import keep_keys_as_they_are, require_grant_of_gain, require_standing
+from ai_admin.access.standing import keep_keys_from_rising, require_grant_of_gain, require_standing
 from ai_admin.audit import events
 from ai_admin.audit.events import Action
 from ai_admin.database import Connection, Row
@@ -101,7 +101,7 @@ def change(connection: Connection, by: Actor, user_id: UUID, update: AiUserUpdat
     events.about_user(connection, by, _action(before, after), user_id, audit_key, events.changed(before, sent))
     former, role = Role(before["role"]), Role(after["role"])
     if ROLE_SCOPES[role] - ROLE_SCOPES[former]:
-        keep_keys_as_they_are(connection, by, user_id, former)
+        keep_keys_from_rising(connection, by, before, role)
         identities.unbind_from_others(connection, by, user_id, audit_key)
     return after
 

@@ -142,7 +142,7 @@ def change_user(UserID: str) -> Response:  # noqa: N803
     """Members that are not sent stay as they are. A change that changes nothing leaves the version alone.
 
     A deleted user is brought back by a change that sends a `status`. A new role gives nothing to keys that are there:
-    those without scopes keep the scopes of the former role.
+    they keep what they did so far, and those of a new owner do nothing that needs a scope.
     """
     read_query(NoQuery)
     user_id = read_uuid("UserID", UserID)
