@@ -201,7 +201,7 @@ class ConfigSettings(BaseModel):
         default=30,
         ge=0,
         le=3650,
-        description="How long a credential that was replaced or removed can be restored, in days; then it is erased.",
+        description="Days for which a credential that was replaced or removed can be restored; later changes erase it.",
     )
     body_timeout_s: int = Field(
         default=15, ge=1, le=600, description="Longest wait for a request's body, in seconds; on the server alone."

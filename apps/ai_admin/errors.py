@@ -7,6 +7,7 @@ An exception's docstring is the `detail` that callers read. `problems.py` turns 
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import ClassVar, TypedDict
+from uuid import UUID
 
 from typing_extensions import NotRequired
 
@@ -90,9 +91,9 @@ class Unauthenticated(ApiError):
     title = "Not signed in"
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="ai-admin"'}
 
-    def __init__(self, reason: str = "") -> None:
-        """`reason` is for the audit log and not for the caller, whom it would tell what exists."""
-        self.reason = reason
+    def __init__(self, reason: str = "", user_id: UUID | None = None) -> None:
+        """`reason`, and whose the credential is, are for the audit log and not for the caller."""
+        self.reason, self.user_id = reason, user_id
         super().__init__()
 
 

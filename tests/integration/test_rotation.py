@@ -23,6 +23,7 @@ from typer.testing import CliRunner, Result
 from ai_admin.cli import app
 from ai_admin.config import SECRET_NAME, Settings
 from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.vault import commands
 from ai_admin.vault.ciphertext import VaultError, key_id_of
 from ai_admin.vault.keyring import KeyRing
 from ai_admin.vault.registry import SEALED_COLUMNS, SealedColumn, connect
@@ -503,6 +504,60 @@ def test_a_key_comes_and_another_goes(settings: Settings, sql: psycopg.Connectio
     assert {path.name for path in tmp_path.iterdir()} == {"ring.json", "mount"}
     for key in json.loads(file.read_text())["keys"]:
         assert not any(key["key"] in output for output in outputs)
+
+
+def test_a_key_is_kept_while_a_transaction_may_seal_with_it(
+    settings: Settings, tmp_path: Path, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that began under the old ring, and is not committed, is counted by nobody yet."""
+    file = tmp_path / "ring.json"
+    file.write_text(text_of(*AFTER))
+    retire = ("retire", "first", "--file", file)
+    monkeypatch.setattr(commands, "_PATIENCE", 0.3)
+    with postgres.connect(settings.secret.pg_database) as late:
+        with late.transaction():
+            # As a request does: the lock on the user comes first, then the value is sealed.
+            late.execute("SELECT FROM users WHERE id = %s FOR UPDATE", [OWNER_ID])
+            result = vault(settings, *retire)
+            assert f"PostgreSQL's processes {late.info.backend_pid})" in result.output
+            insert(late, ring_of(*BEFORE), b"late")
+            assert vault(settings, *retire).exit_code == 1
+            monkeypatch.setattr(commands, "_PATIENCE", 60.0)
+            with ThreadPoolExecutor(1) as other:
+                waiting = other.submit(vault, settings, *retire)
+                with pytest.raises(TimeoutError):
+                    waiting.result(timeout=0.5)
+                late.execute("COMMIT")
+                late.execute("BEGIN")
+                result = waiting.result(timeout=60)
+        assert (result.exit_code, "1 row need the key first" in result.output) == (1, True), result.output
+        assert vault(settings, "rotate").exit_code == 0
+        with late.transaction():
+            # Who only reads, as pg_dump does, holds up nothing.
+            late.execute("SELECT FROM user_secrets")
+            assert vault(settings, *retire).exit_code == 0
+    assert [key.state for key in read_ring(file).keys] == ["retired", "primary"]
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        (None, "2 rows need the key second, missing in the file"),
+        (SECOND | RETIRED, "2 rows need the key second, retired in the file"),
+        (SECOND | {"key": entry("x", b"3" * 32)["key"]}, "second: another key had this id"),
+    ],
+)
+def test_a_key_is_retired_in_the_deployed_ring_alone(
+    settings: Settings, sql: psycopg.Connection, tmp_path: Path, second: dict[str, str] | None, told: str
+) -> None:
+    """An old copy of the file, deployed, would open nothing."""
+    file = tmp_path / "ring.json"
+    fill(sql, ring_of(*AFTER), 2)
+    text = text_of(*(each for each in (FIRST, second, entry("zero", b"0" * 32) | PRIMARY) if each))
+    file.write_text(text)
+    result = vault(settings, "retire", "first", "--file", file)
+    assert (result.exit_code, told in result.output) == (1, True), result.output
+    assert file.read_text() == text
 
 
 @pytest.mark.parametrize(

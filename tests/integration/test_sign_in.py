@@ -478,6 +478,27 @@ def test_a_suspended_user_is_out_within_seconds(api: httpx.Client, sql: psycopg.
 
 @pytest.mark.in_process
 @pytest.mark.config(CREDENTIAL_CACHE_S="5")
+def test_an_unbound_subject_changes_nothing_more(api: httpx.Client, sql: psycopg.Connection) -> None:
+    """What a process remembers is good for reading: it was the wrong person, and would make a key to stay."""
+    user = person(api, role="owner")
+    assert api.put(f"{USERS}/{user}/secrets/openai", json={"provider": "openai", "value": "sk-x"}).is_success
+    for subject in ("right", "wrong"):
+        bind(sql, user, subject)
+    right, wrong = as_token(sub="right"), as_token(sub="wrong")
+    for headers in (right, wrong):
+        assert api.get(ME, headers=headers).status_code == 200
+    sql.execute("DELETE FROM identities WHERE subject = 'wrong'")
+    for path, body in (
+        (f"{USERS}/{user}/secrets/openai/reveal", {"reason": "x"}),
+        (f"{ME}/keys", {"name": "to stay"}),
+        (USERS, {"tag": "new", "kind": "service"}),
+    ):
+        assert_problem(api.post(path, json=body, headers=wrong), 401, "UNAUTHENTICATED")
+        assert api.post(path, json=body, headers=right).is_success
+
+
+@pytest.mark.in_process
+@pytest.mark.config(CREDENTIAL_CACHE_S="5")
 def test_what_is_remembered_ends_with_the_token(
     api: httpx.Client, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,17 @@
 
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
 
+from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.users.directory import _OWNERS_LOCK
 from tests.conftest import OWNER_ID, assert_problem
 from tests.integration.test_access import AUDIT, MATRIX, ME, Headers, bearer, events, key_of, uncached, user_of
 from tests.serving import USERS
@@ -113,13 +118,39 @@ def test_who_was_put_out_changes_nothing_more(api: httpx.Client, sql: psycopg.Co
 
 @cached
 def test_who_gains_meanwhile_is_not_put_out(api: httpx.Client) -> None:
-    """More scopes, or a later end of nothing: what a process remembers is good enough."""
+    """More scopes, models or time: what a process remembers is good enough."""
     admin = user_of(api, "eve", role="admin")
-    key = key_of(api, admin, scopes=["users:write"])
+    end = (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat()
+    key = key_of(api, admin, scopes=["users:write"], models=["gpt-*"], expiresAt=end)
     headers = bearer(key["key"])
     assert api.get(ME, headers=headers).status_code == 200
-    assert api.put(f"{USERS}/{admin}/keys/{key['id']}", json={"scopes": None}).status_code == 200
+    wider = {"scopes": None, "models": None, "expiresAt": None}
+    assert api.put(f"{USERS}/{admin}/keys/{key['id']}", json=wider).status_code == 200
     assert api.post(USERS, json={"tag": "new", "kind": "service"}, headers=headers).status_code == 201
+
+
+@pytest.mark.in_process
+@cached
+def test_an_owner_who_is_one_no_more_reaches_no_owner(api: httpx.Client, sql: psycopg.Connection) -> None:
+    """The key's scopes are an admin's too, and yet it did more."""
+    eve = user_of(api, "eve", role="owner")
+    headers = bearer(key_of(api, eve, scopes=["users:write"])["key"])
+    assert api.get(ME, headers=headers).status_code == 200
+    sql.execute("UPDATE users SET role = 'admin' WHERE id = %s", [eve])
+    assert_problem(api.delete(f"{USERS}/{OWNER_ID}", headers=headers), 401, "UNAUTHENTICATED")
+
+
+@pytest.mark.in_process
+@cached
+@pytest.mark.parametrize("how", ["suspended", "limited"])
+def test_who_was_put_out_is_shown_no_key_again(api: httpx.Client, sql: psycopg.Connection, how: str) -> None:
+    """The answer to an Idempotency-Key holds a key."""
+    eve, key, headers, target = prepared(api)
+    once = headers | {"Idempotency-Key": "q"}
+    assert api.post(f"{USERS}/{target}/keys", json={"name": "x"}, headers=once).status_code == 201
+    sql.execute(OUSTED[how].format(eve=eve, key=key))
+    answer = api.post(f"{USERS}/{target}/keys", json={"name": "x"}, headers=once)
+    assert_problem(answer, 401, "UNAUTHENTICATED")
 
 
 def waiting(sql: psycopg.Connection) -> bool:
@@ -127,6 +158,29 @@ def waiting(sql: psycopg.Connection) -> bool:
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     row = sql.execute(query).fetchone()
     return row is not None and row[0] > 0
+
+
+@contextmanager
+def held_up(
+    sql: psycopg.Connection, ask: Callable[[], httpx.Response], *, undo: bool = False
+) -> Iterator[tuple[list[httpx.Response], Callable[[], None]]]:
+    """A transaction that a request comes to wait for: call what is given second when it holds its lock.
+
+    The answer is in the list at the end.
+    """
+    answers: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
+
+    def go() -> None:
+        thread.start()
+        deadline = time.monotonic() + 20
+        while not waiting(sql) and thread.is_alive():
+            assert time.monotonic() < deadline, "the change does not wait"
+            time.sleep(0.01)
+
+    with sql.transaction(force_rollback=undo):
+        yield answers, go
+    thread.join(20)
 
 
 @cached
@@ -142,20 +196,65 @@ def test_nobody_undoes_it_by_being_next_in_line(
 ) -> None:
     """A change that was let in and waits for the one that puts its maker out finds them put out."""
     eve, _, headers, _ = prepared(api)
-    answers: list[httpx.Response] = []
-    thread = threading.Thread(
-        target=lambda: answers.append(api.put(f"{USERS}/{eve}", json=change, headers=headers)), daemon=True
-    )
-    with sql.transaction():
+    with held_up(sql, lambda: api.put(f"{USERS}/{eve}", json=change, headers=headers)) as (answers, go):
         sql.execute(oust, [eve])
-        thread.start()
-        deadline = time.monotonic() + 20
-        while not waiting(sql):
-            assert time.monotonic() < deadline, "the change does not wait"
-            time.sleep(0.01)
-    thread.join(20)
+        go()
     assert_problem(answers[0], 401, "UNAUTHENTICATED")
     assert api.get(f"{USERS}/{eve}").json()["name"] == "eve"
+
+
+_TAKEN = """
+    INSERT INTO users (id, tag, email, name, name_key, kind, role, status, models, attributes, words)
+    VALUES (gen_random_uuid(), 'puppet', 'puppet@example.com', 'x', 'x', 'service', 'member', 'active', '{*}', '{}', '')
+"""
+
+
+@cached
+@pytest.mark.parametrize(
+    ("method", "body", "lock"),
+    [
+        ("POST", {"tag": "puppet", "kind": "service", "role": "owner"}, _TAKEN),
+        ("POST", {"tag": "x", "email": "puppet@example.com", "role": "owner"}, _TAKEN),
+        ("PUT", {"tag": "puppet", "role": "owner"}, _TAKEN),
+        ("DELETE", None, f"SELECT pg_advisory_xact_lock({_OWNERS_LOCK})"),
+        ("PUT", {"status": "suspended"}, f"SELECT pg_advisory_xact_lock({_OWNERS_LOCK})"),
+    ],
+    ids=["tag of a new user", "email of a new user", "tag", "owners, to delete", "owners, to suspend"],
+)
+def test_nobody_acts_who_was_put_out_while_they_waited(
+    api: httpx.Client, sql: psycopg.Connection, postgres: EmbeddedPostgres, method: str, body: Any, lock: str
+) -> None:
+    """Whatever a change waits for: its caller may be put out meanwhile."""
+    eve, _, headers, target = prepared(api)
+    if "advisory" in lock:
+        target = user_of(api, "bob", role="owner")
+    path = USERS if method == "POST" else f"{USERS}/{target}"
+    before = state(sql)[0]
+    with (
+        postgres.connect(sql.info.dbname) as other,
+        # What it waits for does not come about.
+        held_up(other, lambda: api.request(method, path, json=body, headers=headers), undo=True) as (answers, go),
+    ):
+        other.execute(lock)
+        go()
+        sql.execute("UPDATE users SET status = 'suspended' WHERE id = %s", [eve])
+    assert_problem(answers[0], 401, "UNAUTHENTICATED")
+    sql.execute("UPDATE users SET status = 'active' WHERE id = %s", [eve])
+    assert state(sql)[0] == before
+
+
+@cached
+def test_a_key_that_ends_while_it_waits_does_nothing(api: httpx.Client, sql: psycopg.Connection) -> None:
+    """The transaction began before the end; what counts is the clock after the wait."""
+    eve, _, _, target = prepared(api)
+    end = datetime.now(timezone.utc) + timedelta(seconds=2)
+    headers = bearer(key_of(api, eve, expiresAt=end.isoformat())["key"])
+    with held_up(sql, lambda: api.put(f"{USERS}/{target}", json={"name": "x"}, headers=headers)) as (answers, go):
+        sql.execute("SELECT FROM users WHERE id = %s FOR UPDATE", [target])
+        go()
+        time.sleep(max(0.0, (end - datetime.now(timezone.utc)).total_seconds()) + 0.1)
+    assert_problem(answers[0], 401, "UNAUTHENTICATED")
+    assert api.get(f"{USERS}/{target}").json()["name"] == "target"
 
 
 # Nobody gains by the change of another
@@ -335,6 +434,21 @@ def test_a_refusal_says_whom_it_was_about(api: httpx.Client) -> None:
     refusals = events(api, action="access:refuse")
     assert [event["target"] for event in refusals] == [target, None, None]
     assert [event["actor"] for event in refusals] == [member] * 3
+
+
+@uncached
+@pytest.mark.parametrize("how", ["suspended", "expired"])
+def test_a_refusal_says_whose_credential_it_was(api: httpx.Client, sql: psycopg.Connection, how: str) -> None:
+    """What somebody tries who was put out is what an investigation looks for, and no flood of nobody's hides it."""
+    eve, key, headers, target = prepared(api)
+    sql.execute(OUSTED[how].format(eve=eve, key=key))
+    for _ in range(60):
+        api.get(USERS, headers={"Authorization": "x"})
+    answer = api.put(f"{USERS}/{target}", json={"name": "x"}, headers=headers)
+    assert_problem(answer, 401, "UNAUTHENTICATED")
+    (event,) = events(api, action="access:refuse", actor=eve)
+    assert (event["target"], event["source"]) == (target, "127.0.0.1")
+    assert "user_id" not in answer.text
 
 
 @pytest.mark.parametrize("flood", ["nobody", "another"])

@@ -294,6 +294,7 @@ def test_an_unchanged_file_is_not_read(pod: Pod) -> None:
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
+        (text_of(FIRST | {"key": SECOND["key"]}), "2026-11: another key had this id; give a new key a new id"),
         (text_of(FIRST | {"key": BASE64[4:]}), "keys[0].key: must be 32 bytes in base64, not 29"),
         (text_of(FIRST)[:-9], "Invalid JSON"),
         ("", "is missing; add the key"),

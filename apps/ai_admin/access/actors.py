@@ -20,6 +20,8 @@ class Actor:
     scopes: frozenset[Scope] = frozenset()
     key_models: tuple[str, ...] | None = None
     key_expires_at: datetime | None = None
+    # Issuer and subject of the token that they came with.
+    identity: tuple[str, str] | None = None
     source: str = ""
     audit_key: bytes | None = field(default=None, repr=False)
 

@@ -53,6 +53,7 @@ def actor() -> Actor:
         scopes=caller.scopes,
         key_models=caller.key_models,
         key_expires_at=caller.expires_at if caller.key_id else None,
+        identity=caller.identity,
         audit_key=caller.audit_key,
         request_id=request_id(),
         source=request.remote_addr or "",
@@ -79,7 +80,7 @@ def _record_refusal(response: Response) -> Response:
     """Every refusal is an event. What cannot be written is in the log at least, and the answer stays."""
     if response.status_code not in {Unauthenticated.status, Forbidden.status}:
         return response
-    by = actor() if "principal" in g else _nobody()
+    by = actor() if "principal" in g else _known(g.get("error"))
     # A bucket for each caller, and one for all whom nobody knows: no flood of theirs hides what another one does.
     if services().refusals.take(by.user_id):
         try:
@@ -91,7 +92,13 @@ def _record_refusal(response: Response) -> Response:
 
 
 def _nobody() -> Actor:
-    return Actor(request_id=request_id(), source=request.remote_addr or "")
+    return _known(None)
+
+
+def _known(error: ApiError | None) -> Actor:
+    """Nobody, or the user whose credential was refused because they are suspended or it is over."""
+    user_id = error.user_id if isinstance(error, Unauthenticated) else None
+    return Actor(user_id=user_id, request_id=request_id(), source=request.remote_addr or "")
 
 
 def _target() -> UUID | None:

@@ -37,6 +37,7 @@ class Principal:
     key_id: UUID | None
     key_models: tuple[str, ...] | None
     expires_at: datetime | None
+    identity: tuple[str, str] | None
     audit_key: bytes | None
 
 
@@ -78,9 +79,9 @@ class Principals:
         else:
             raise Unauthenticated("no key")
         if row["status"] != Status.ACTIVE:
-            raise Unauthenticated(f"user {row['status']}")
+            raise Unauthenticated(f"user {row['status']}", row["user_id"])
         if row["expires_at"] is not None and row["expires_at"] <= datetime.now(timezone.utc):
-            raise Unauthenticated("expired key" if row["key_id"] else "expired token")
+            raise Unauthenticated("expired key" if row["key_id"] else "expired token", row["user_id"])
         return _principal(row)
 
     def _row(self, token: str, find: Callable[[str], Row]) -> Row:
@@ -142,5 +143,6 @@ def _principal(row: Row) -> Principal:
         key_id=row["key_id"],
         key_models=None if row["key_models"] is None else tuple(row["key_models"]),
         expires_at=row["expires_at"],
+        identity=row.get("identity"),
         audit_key=row["audit_key"],
     )

@@ -38,7 +38,8 @@ class SignIn:
         if user is None:
             raise Unauthenticated("subject of no user")
         expires_at = datetime.fromtimestamp(identity.expires_at, timezone.utc)
-        return {**user, "key_id": None, "scopes": None, "key_models": None, "expires_at": expires_at}
+        limits = {"key_id": None, "scopes": None, "key_models": None, "expires_at": expires_at}
+        return {**user, **limits, "identity": (identity.issuer, identity.subject)}
 
     def _verified(self, token: str) -> Identity:
         try:

@@ -5,6 +5,7 @@ is put out would use that time to come back.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from ai_admin.access.actors import Actor
@@ -26,16 +27,26 @@ def require_standing(connection: Connection, by: Actor) -> None:
     """
     if by.user_id is None:
         return
-    row = connection.execute(_SQL["standing"], {"user_id": by.user_id, "key_id": by.key_id}).fetchone()
+    issuer, subject = by.identity or (None, None)
+    values = {"user_id": by.user_id, "key_id": by.key_id, "issuer": issuer, "subject": subject}
+    row = connection.execute(_SQL["standing"], values).fetchone()
     if row is None or row["status"] != Status.ACTIVE:
         raise Unauthenticated("user no longer active")
     if by.key_id != row["key_id"] or row["is_over"]:
         raise Unauthenticated("key ended meanwhile")
+    if by.identity is not None and not row["is_bound"]:
+        raise Unauthenticated("subject unbound meanwhile")
     role = Role(row["role"])
     is_less = by.scopes - scopes_in(row["scopes"], role, Kind(row["kind"])) or (by.role == Role.OWNER != role)
-    limits = (None if row["key_models"] is None else tuple(row["key_models"]), row["expires_at"])
-    if is_less or limits != (by.key_models, by.key_expires_at):
+    if is_less or _is_tighter(by, row["key_models"], row["expires_at"]):
         raise Unauthenticated("credential changed meanwhile")
+
+
+def _is_tighter(by: Actor, models: Sequence[str] | None, expires_at: datetime | None) -> bool:
+    """Whether a key is limited more than `by` came with."""
+    is_fewer = models is not None and (by.key_models is None or not set(by.key_models) <= set(models))
+    is_sooner = expires_at is not None and (by.key_expires_at is None or expires_at < by.key_expires_at)
+    return is_fewer or is_sooner
 
 
 def scopes_in(granted: Sequence[str] | None, role: Role, kind: Kind) -> frozenset[Scope]:

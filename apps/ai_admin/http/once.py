@@ -7,6 +7,8 @@ from uuid import UUID
 from flask import Response, request
 from pydantic import BaseModel
 
+from ai_admin.access.guard import actor
+from ai_admin.access.standing import require_standing
 from ai_admin.database import Connection
 from ai_admin.errors import ApiError, IdempotencyKeyInUse, IdempotencyKeyReused, SealedValueUnreadable
 from ai_admin.http.answers import JSON, canonical
@@ -39,6 +41,8 @@ def create_once(
     ring = services().key_ring.current()
     with services().database.transaction() as connection:
         given = once(connection, ring, operation, key, asked, lambda: work(connection, new))
+        if given.replayed:
+            require_standing(connection, actor())
     response = Response(given.body, given.status, dict(given.headers), content_type=JSON)
     if given.replayed:
         response.headers["Idempotent-Replayed"] = "true"

@@ -161,8 +161,9 @@ def _create(user_id: UUID, path: str) -> Response:
 
     # A key is shown again only to the credential that made it, and only while that may do what it might do then.
     scopes = " ".join(sorted(scope.value for scope in by.scopes))
+    limits = f"{by.key_models}, {by.key_expires_at}"
     return once.create_once(
-        f"create key, {path}, {by.user_id}, {by.key_id}, {by.role.value}, {scopes}", ApiKeyCreate, work
+        f"create key, {path}, {by.user_id}, {by.key_id}, {by.role.value}, {scopes}, {limits}", ApiKeyCreate, work
     )
 
 

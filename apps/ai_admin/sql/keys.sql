@@ -56,7 +56,13 @@ SELECT pg_advisory_xact_lock(%(lock)s);
 -- name: standing
 -- The clock rather than now(): the transaction may have waited for a lock.
 SELECT users.status, users.role, users.kind, api_keys.id AS key_id, api_keys.scopes, api_keys.models AS key_models,
-       api_keys.expires_at, coalesce(api_keys.expires_at <= clock_timestamp(), false) AS is_over
+       api_keys.expires_at, coalesce(api_keys.expires_at <= clock_timestamp(), false) AS is_over,
+       EXISTS (
+           SELECT
+           FROM identities
+           WHERE identities.user_id = users.id
+             AND (identities.issuer, identities.subject) = (%(issuer)s, %(subject)s)
+       ) AS is_bound
 FROM users
 LEFT JOIN api_keys ON api_keys.user_id = users.id AND api_keys.id = %(key_id)s
 WHERE users.id = %(user_id)s;

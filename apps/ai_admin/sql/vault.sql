@@ -30,6 +30,16 @@ SELECT count(*)
 FROM {table}
 WHERE vault_key_id({column}) COLLATE "C" = %(key_id)s;
 
+-- name: writers
+-- Transactions that have locked a row, or written one, and have not ended: whoever seals does so in such a one. Of
+-- another role's connections pg_stat_activity hides nearly all; their locks it shows.
+SELECT DISTINCT virtualtransaction AS id, pid
+FROM pg_locks
+WHERE locktype = 'relation'
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND mode IN ('RowShareLock', 'RowExclusiveLock')
+  AND pid <> pg_backend_pid();
+
 -- name: batch
 -- The comparison of both together, and not of the primary key alone: that one's own index has its order too, and
 -- would be walked from end to end for the few rows that are left.

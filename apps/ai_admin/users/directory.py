@@ -51,12 +51,13 @@ def create(connection: Connection, by: Actor, new: AiUserCreate) -> Row:
 
     Raises `DuplicateTag`, `DuplicateEmail`, `RequestInvalid`, `Forbidden`.
     """
-    require_standing(connection, by)
     by.require_role_grant(new.role)
     user = new.model_dump(mode="json")
     user["name"] = new.name or new.tag
     _require_email(user)
     row = _one(connection, "insert", {"id": uuid7(), **_stored(user)})
+    # After the insert, which waits for whoever is about to take the tag or the address.
+    require_standing(connection, by)
     audit_key = row.pop("audit_key")
     events.about_user(connection, by, Action.USERS_CREATE, row["id"], audit_key, events.changed({}, user))
     return row
@@ -96,8 +97,11 @@ def change(connection: Connection, by: Actor, user_id: UUID, update: AiUserUpdat
     _require_email(user)
     _require_may(connection, by, before, user)
     if before["role"] == Role.OWNER and (user["role"], user["status"]) != (Role.OWNER, Status.ACTIVE):
-        _require_another_owner(connection, before)
+        _require_another_owner(connection, by, before)
     after = _one(connection, "update", {"id": user_id, **_stored(user)})
+    if by.user_id != user_id:
+        # The update waits like an insert; who changes themselves holds the lock on their own row.
+        require_standing(connection, by)
     events.about_user(connection, by, _action(before, after), user_id, audit_key, events.changed(before, sent))
     former, role = Role(before["role"]), Role(after["role"])
     if ROLE_SCOPES[role] - ROLE_SCOPES[former]:
@@ -112,7 +116,7 @@ def delete(connection: Connection, by: Actor, user_id: UUID, precondition: Preco
     Raises `UserNotFound` (also the second time), `VersionMismatch`, `Forbidden`, `LastOwner`.
     """
     before, audit_key = _locked(connection, by, user_id, precondition, deleted=False)
-    _require_another_owner(connection, before)
+    _require_another_owner(connection, by, before)
     connection.execute(_SQL["mark_deleted"], {"id": user_id})
     changes = events.changed(before, {"status": Status.DELETED.value})
     events.about_user(connection, by, Action.USERS_DELETE, user_id, audit_key, changes)
@@ -124,7 +128,7 @@ def purge(connection: Connection, by: Actor, user_id: UUID, precondition: Precon
     Raises `UserNotFound`, `VersionMismatch`, `Forbidden`, `LastOwner`.
     """
     before, _ = _locked(connection, by, user_id, precondition)
-    _require_another_owner(connection, before)
+    _require_another_owner(connection, by, before)
     connection.execute(_SQL["purge"], {"id": user_id})
     events.about_user(connection, by, Action.USERS_PURGE, user_id, None, {})
 
@@ -227,14 +231,15 @@ def _require_may(connection: Connection, by: Actor, before: Row, after: Row) -> 
         require_grant_of_gain(connection, by, before, after)
 
 
-def _require_another_owner(connection: Connection, owner: Row) -> None:
+def _require_another_owner(connection: Connection, by: Actor, owner: Row) -> None:
     """Raise `LastOwner` where nobody but this user is an active owner.
 
-    Those who take an owner away follow one another: the second sees what the first has done.
+    Those who take an owner away follow one another: the second sees what the first has done, also to themselves.
     """
     if (owner["role"], owner["status"]) != (Role.OWNER, Status.ACTIVE):
         return
     connection.execute(_SQL["lock_owners"], {"lock": _OWNERS_LOCK})
+    require_standing(connection, by)
     row = connection.execute(_SQL["another_owner"], {"id": owner["id"]}).fetchone()
     if row is None or not row["exists"]:
         raise LastOwner

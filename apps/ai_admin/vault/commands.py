@@ -22,7 +22,7 @@ from ai_admin.errors import ApiError
 from ai_admin.terminal import Root, failure, stderr, stdout
 from ai_admin.vault.keyring import KeyRing
 from ai_admin.vault.mounted import MountedKeyRing, load_key_ring
-from ai_admin.vault.registry import SEALED_COLUMNS, RowsByKey, connect, count_rows
+from ai_admin.vault.registry import SEALED_COLUMNS, RowsByKey, connect, count_rows, wait_for_writers
 from ai_admin.vault.ring_file import promoted, read_ring, retired, with_new_key, write_ring
 from ai_admin.vault.rotation import BATCH, Rotation
 
@@ -30,6 +30,10 @@ app = typer.Typer(help="Keys of the vault: what they have sealed, and how they a
 # Rows that are named; the others are only counted.
 _NAMED = 100
 _MISSING = "missing"
+# States in which a key does not open.
+_CLOSED = {_MISSING, "retired"}
+# Seconds that retiring waits for open transactions.
+_PATIENCE = 60.0
 
 RingFile = Annotated[Path, typer.Option("--file", help="File with the ring's JSON; it is replaced, with mode 0600.")]
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, such as 2026-12.")]
@@ -70,7 +74,7 @@ def status(
     closed = [
         f"{_number(needed)} need the key {key_id}, which is {state}"
         for key_id, state in states.items()
-        if state in {_MISSING, "retired"} and (needed := _needed(rows, key_id))
+        if state in _CLOSED and (needed := _needed(rows, key_id))
     ]
     if closed:
         raise failure("; ".join(closed) + ": put it back into the ring as active, and run ai-admin vault rotate")
@@ -210,17 +214,34 @@ def promote(key_id: KeyId, file: RingFile) -> None:
 def retire(key_id: KeyId, file: RingFile, root: Root = None) -> None:
     """Make a key retired in the ring in a file. Refused while any row needs it, or the mounted ring seals with it.
 
+    Waits for the transactions that are open, which may have sealed with it; refused where one lasts a minute.
+
     Example: ai-admin vault retire 2026-11 --file ring.json
     """
     with _told(), _connected(root) as connection:
-        ring = retired(read_ring(file), key_id)
-        if load_key_ring(root).primary.id == key_id:
+        ring, mounted = retired(read_ring(file), key_id), load_key_ring(root)
+        ring.require_same_keys(mounted)
+        if mounted.primary.id == key_id:
             raise failure(f"{key_id} is primary in the mounted ring; deploy the one that has another primary key first")
-        needed = _needed(count_rows(connection), key_id)
+        writers = wait_for_writers(connection, _PATIENCE)
+        if writers:
+            pids = ", ".join(map(str, writers))
+            raise failure(f"transactions are open that may have sealed with {key_id} (PostgreSQL's processes {pids})")
+        rows = count_rows(connection)
+        needed = _needed(rows, key_id)
         if needed:
             raise failure(f"{_number(needed)} need the key {key_id}; run ai-admin vault rotate first")
+        _require_every_key(ring, rows)
         write_ring(file, ring)
     stderr.print(f"{key_id} is retired, and no row needs it; deploy the ring")
+
+
+def _require_every_key(ring: KeyRing, rows: RowsByKey) -> None:
+    """Fail where the ring opens less than the rows need: the file is not the one that is deployed."""
+    for key_id, state in _states(ring, rows).items():
+        needed = _needed(rows, key_id)
+        if needed and state in _CLOSED:
+            raise failure(f"{_number(needed)} need the key {key_id}, {state} in the file; take the deployed ring")
 
 
 def _change(file: Path, change: Callable[[KeyRing], KeyRing]) -> None:

@@ -108,6 +108,12 @@ class KeyRing(BaseModel):
         """The key of this id, whatever its state."""
         return next((key for key in self.keys if key.id == key_id), None)
 
+    def require_same_keys(self, other: "KeyRing") -> None:
+        """Raise `KeyRingInvalid` where an id is another key in the other ring: what that one sealed would not open."""
+        changed = [key.id for key in self.keys if (former := other.find(key.id)) and former.key != key.key]
+        if changed:
+            raise KeyRingInvalid(f"{' and '.join(changed)}: another key had this id; give a new key a new id")
+
     def seal(self, value: bytes, context: Context) -> bytes:
         """The ciphertext of a value for its place in the database, under the primary key."""
         key = self.primary

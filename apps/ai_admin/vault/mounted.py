@@ -71,7 +71,8 @@ class MountedKeyRing:
             return
         try:
             ring = load_key_ring(self._root)
-        except ConfigError as error:
+            ring.require_same_keys(self._ring)
+        except (ConfigError, KeyRingInvalid) as error:
             # It is read again at the next look, and told of again when the file changes.
             if stamp != self._refused:
                 _log.error("the key ring changed and cannot be used: %s", error)

@@ -1,5 +1,6 @@
 """The columns that hold sealed values, and the context of each: what is sealed and opened, rotated and counted."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,8 @@ SEALED_COLUMNS = (CREDENTIALS, KEPT_ANSWERS)
 
 # Plans that look at every row, whatever the statistics say of how many a key has.
 _ONLY_BY_INDEX = "-c enable_seqscan=off -c enable_sort=off"
+# Seconds between two looks at who still writes.
+_STEP = 0.1
 RowsByKey = dict[SealedColumn, dict[str, int]]
 
 
@@ -61,6 +64,24 @@ def connect(settings: DatabaseSettings) -> Connection:
         connection.close()
         raise SchemaOutdated
     return connection
+
+
+def wait_for_writers(connection: Connection, patience: float) -> list[int]:
+    """Wait until all transactions that may have written something before this moment have ended.
+
+    Gives up after `patience` seconds and returns the process ids of the PostgreSQL backends that are left.
+    """
+    deadline = time.monotonic() + patience
+    before = writers = _writers(connection)
+    while writers and time.monotonic() < deadline:
+        time.sleep(_STEP)
+        # Those that have begun since are no matter.
+        writers = before & _writers(connection)
+    return sorted({pid for _, pid in writers})
+
+
+def _writers(connection: Connection) -> set[tuple[str, int]]:
+    return {(row["id"], row["pid"]) for row in connection.execute(_SQL["writers"])}
 
 
 def keys_of(connection: Connection, column: SealedColumn) -> list[str]:
