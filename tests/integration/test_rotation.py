@@ -529,6 +529,8 @@ def test_a_key_is_kept_while_a_transaction_may_seal_with_it(
                     waiting.result(timeout=0.5)
                 late.execute("COMMIT")
                 late.execute("BEGIN")
+                # Who begins now seals with the new key.
+                late.execute("SELECT FROM users WHERE id = %s FOR UPDATE", [OWNER_ID])
                 result = waiting.result(timeout=60)
         assert (result.exit_code, "1 row need the key first" in result.output) == (1, True), result.output
         assert vault(settings, "rotate").exit_code == 0

@@ -30,6 +30,7 @@ OUSTED = {
     "demoted": "UPDATE users SET role = 'admin' WHERE id = '{eve}'",
     "revoked": "DELETE FROM api_keys WHERE id = '{key}'",
     "expired": "UPDATE api_keys SET expires_at = clock_timestamp() WHERE id = '{key}'",
+    "ending sooner": "UPDATE api_keys SET expires_at = now() + interval '1 hour' WHERE id = '{key}'",
     "narrowed": "UPDATE api_keys SET scopes = '{{users:read}}' WHERE id = '{key}'",
     "limited": "UPDATE api_keys SET models = '{{gpt-*}}' WHERE id = '{key}'",
 }
@@ -117,14 +118,16 @@ def test_who_was_put_out_changes_nothing_more(api: httpx.Client, sql: psycopg.Co
 
 
 @cached
-def test_who_gains_meanwhile_is_not_put_out(api: httpx.Client) -> None:
+@pytest.mark.parametrize(
+    "wider", [{"scopes": None, "models": None, "expiresAt": None}, {"expiresAt": "2099-01-01T00:00:00Z"}]
+)
+def test_who_gains_meanwhile_is_not_put_out(api: httpx.Client, wider: dict[str, object]) -> None:
     """More scopes, models or time: what a process remembers is good enough."""
     admin = user_of(api, "eve", role="admin")
     end = (datetime.now(timezone.utc) + timedelta(hours=1)).isoformat()
     key = key_of(api, admin, scopes=["users:write"], models=["gpt-*"], expiresAt=end)
     headers = bearer(key["key"])
     assert api.get(ME, headers=headers).status_code == 200
-    wider = {"scopes": None, "models": None, "expiresAt": None}
     assert api.put(f"{USERS}/{admin}/keys/{key['id']}", json=wider).status_code == 200
     assert api.post(USERS, json={"tag": "new", "kind": "service"}, headers=headers).status_code == 201
 
@@ -404,6 +407,19 @@ def test_who_was_demoted_is_shown_no_key_again(api: httpx.Client) -> None:
     assert api.post(f"{USERS}/{second}/keys", json=body, headers=headers).json() == made.json()
     assert api.put(f"{USERS}/{first}", json={"role": "admin"}).status_code == 200
     assert_problem(api.post(f"{USERS}/{second}/keys", json=body, headers=headers), 403, "FORBIDDEN")
+
+
+@uncached
+@pytest.mark.parametrize("limits", [{"models": ["gpt-*"]}, {"expiresAt": "2099-01-01T00:00:00Z"}])
+def test_a_key_with_new_limits_is_shown_no_key_again(api: httpx.Client, limits: dict[str, object]) -> None:
+    """What it made without them may be what it could not make now."""
+    owner, member = user_of(api, "second", role="owner"), user_of(api, "member")
+    key = key_of(api, owner)
+    headers = bearer(key["key"]) | {"Idempotency-Key": "q"}
+    made = api.post(f"{USERS}/{member}/keys", json={"name": "x"}, headers=headers).json()
+    assert api.put(f"{USERS}/{owner}/keys/{key['id']}", json=limits).status_code == 200
+    answer = api.post(f"{USERS}/{member}/keys", json={"name": "x"}, headers=headers)
+    assert made["key"] not in answer.text
 
 
 # The log
