@@ -29,7 +29,7 @@ SET tag = %(tag)s,
     models = %(models)s,
     attributes = %(attributes)s,
     words = array_to_tsvector(%(words)s),
-    updated_at = GREATEST(clock_timestamp(), updated_at + interval '1 microsecond'),
+    updated_at = GREATEST(statement_timestamp(), updated_at + interval '1 microsecond'),
     deleted_at = NULL,
     version = version + 1
 WHERE id = %(id)s
@@ -38,8 +38,8 @@ RETURNING {columns};
 -- name: mark_deleted
 UPDATE users
 SET status = 'deleted',
-    updated_at = GREATEST(clock_timestamp(), updated_at + interval '1 microsecond'),
-    deleted_at = clock_timestamp(),
+    updated_at = GREATEST(statement_timestamp(), updated_at + interval '1 microsecond'),
+    deleted_at = GREATEST(statement_timestamp(), updated_at + interval '1 microsecond'),
     version = version + 1
 WHERE id = %(id)s;
 
