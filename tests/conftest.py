@@ -37,7 +37,10 @@ OWNER_KEY = make_key()
 AS_OWNER = {"Authorization": f"Bearer {OWNER_KEY}"}
 _counter = itertools.count()
 # Files that take long, whatever the number of their tests: the last one to end must not run alone.
-_LONG = {f"test_{name}" for name in ("plans", "together", "openapi", "rotation", "canary", "server", "backup", "local")}
+_LONG = {
+    f"test_{name}"
+    for name in ("plans", "together", "openapi", "rotation", "canary", "model", "server", "backup", "local")
+}
 # Databases that tests have done with, the earliest first.
 _given_back: defaultdict[EmbeddedPostgres, deque[str]] = defaultdict(deque)
 _CATALOGS = (

@@ -66,15 +66,28 @@ def empty(postgres: EmbeddedPostgres, database: str) -> None:
 @contextmanager
 def serving(settings: Settings, folder: Path, workers: int = 2) -> Iterator[httpx.Client]:
     """A client of a server that runs as its own process, on a free port, with these settings."""
+    port = free_port()
+    process = launch(settings, folder, port, workers)
+    try:
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", headers=AS_OWNER, timeout=HANGS, limits=limits, trust_env=False
+        ) as client:
+            yield client
+    finally:
+        end(process)
+
+
+def launch(settings: Settings, folder: Path, port: int, workers: int = 2) -> "subprocess.Popen[bytes]":
+    """A server that answers. Raises RuntimeError where it does not come to that."""
     ready, announce = os.pipe()
     log = folder / "server.log"
-    port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("COV_", "PROMETHEUS_"))},
         "PYTHONPATH": str(ROOT / "apps"),
         ROOT_VARIABLE: str(settings.root),
     }
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, str(port), str(workers), str(announce), str(folder / "metrics")],
             env=environment,
@@ -87,22 +100,23 @@ def serving(settings: Settings, folder: Path, workers: int = 2) -> Iterator[http
     try:
         # The end of the pipe can be read too: then the server has ended before it was ready.
         readable, _, _ = select.select([ready], [], [], _START_S)
-        if not readable or not os.read(ready, 1):
-            raise RuntimeError(f"The server did not start:\n{log.read_text()}")
-        limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers=AS_OWNER, timeout=HANGS, limits=limits, trust_env=False
-        ) as client:
-            yield client
+        if readable and os.read(ready, 1):
+            return process
     finally:
         os.close(ready)
-        process.terminate()
-        try:
-            process.wait(HANGS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+    end(process)
+    raise RuntimeError(f"The server did not start:\n{log.read_text()}")
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Let a server finish what it does, and end. Raises `subprocess.TimeoutExpired` where it has to be killed."""
+    process.terminate()
+    try:
+        process.wait(HANGS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
 
 
 def free_port() -> int:
