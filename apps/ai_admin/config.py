@@ -163,6 +163,11 @@ class ConfigSettings(BaseModel):
         default="*", description="Origins that browsers may call from, separated by spaces; * is any."
     )
     pool_size: int = Field(default=8, ge=1, le=100, description="Most connections of one process.")
+    pg_pooling: Literal["session", "transaction"] = Field(
+        default="session",
+        description="`transaction` where PgBouncer in that mode stands before PostgreSQL: nothing is prepared, and no "
+        "options are sent.",
+    )
     pool_timeout_ms: int = Field(
         default=4000, ge=100, le=60_000, description="Longest wait for a free connection, in milliseconds."
     )

@@ -1,8 +1,13 @@
 """PostgreSQL: the pool, its timeouts, and the one place where a driver's error becomes a domain error."""
 
+import logging
+import os
 import select
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +41,10 @@ _TCP_USER_TIMEOUT_MS = 10_000
 # After this many seconds of failing to connect the pool rests until the next request asks for a
 # connection; a short time keeps its back-off, and so the recovery after an outage, short.
 _RECONNECT_S = 2.0
+# Seconds between two looks at connections that are in use for too long.
+_LOOK_S = 0.5
 
+_log = logging.getLogger(__name__)
 _SQL = queries("service")
 
 # What a violated constraint means to the caller, by the constraint's name.
@@ -87,6 +95,8 @@ class Database:
         self._root: Path = settings.root
         self._config: ConfigSettings = settings.config
         self._schema_current = False
+        # As long as PostgreSQL itself lets a transaction be idle.
+        self._watch = _Watch(self._config.statement_timeout_ms * 2 / 1000)
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             connection_class=psycopg.Connection[DictRow],
             kwargs=self._arguments,
@@ -102,25 +112,28 @@ class Database:
     def _arguments(self) -> dict[str, Any]:
         """Read the files anew: a password that Kubernetes has swapped serves the next connection."""
         config = self._config
+        arguments = {
+            **connection_arguments(load_database_settings(self._root), config.connect_timeout_s),
+            "autocommit": True,
+            "row_factory": dict_row,
+        }
+        if config.pg_pooling == "transaction":
+            # The next transaction may be on a connection where nothing of this one's was prepared.
+            return arguments | {"prepare_threshold": None}
         options = {
             "statement_timeout": config.statement_timeout_ms,
             "lock_timeout": config.lock_timeout_ms,
             "idle_in_transaction_session_timeout": config.statement_timeout_ms * 2,
             "timezone": "UTC",
         }
-        return {
-            **connection_arguments(load_database_settings(self._root), config.connect_timeout_s),
-            "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
-            "autocommit": True,
-            "row_factory": dict_row,
-        }
+        return arguments | {"options": " ".join(f"-c {name}={value}" for name, value in options.items())}
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection in autocommit mode, for reading. Raises domain errors only."""
         try:
             self._pool.open()
-            with self._pool.connection() as connection:
+            with self._pool.connection() as connection, self._watch.over(connection):
                 yield connection
         except (psycopg.Error, *_UNAVAILABLE) as error:
             raise domain_error(error) from error
@@ -150,6 +163,55 @@ class Database:
     def close(self) -> None:
         """Close the pool; a later use raises `DatabaseUnavailable`."""
         self._pool.close()
+
+
+class _Watch:
+    """Cuts connections that are in use for too long.
+
+    PostgreSQL's timeouts are of no help where it is itself too slow to tell of them, or has stopped: then a request
+    would wait for an answer without an end.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        # Until when, in seconds of the monotonic clock.
+        self._in_use: dict[Connection, float] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def over(self, connection: Connection) -> Iterator[None]:
+        """Watch over a connection; what is waiting for an answer on it when it is cut raises `OperationalError`."""
+        with self._lock:
+            self._in_use[connection] = time.monotonic() + self._patience_s
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look, daemon=True, name="watch-connections")
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._in_use[connection]
+
+    def _look(self) -> None:
+        while True:
+            time.sleep(_LOOK_S)
+            now = time.monotonic()
+            # Under the lock, so that nobody gives one back, and somebody else takes it, just before it is cut.
+            with self._lock:
+                if not self._in_use:
+                    # The next user starts another thread, so that none outlives its pool.
+                    self._thread = None
+                    return
+                for connection, until in self._in_use.items():
+                    if until < now:
+                        _cut(connection)
+
+
+def _cut(connection: Connection) -> None:
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+        _log.warning("PostgreSQL does not answer: a connection is given up")
 
 
 def _refuse_closed(connection: Connection) -> None:

@@ -1,5 +1,7 @@
 """Many at once, on a real server over real connections: who wins, what is kept, and what a failing database does."""
 
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -304,6 +306,24 @@ def test_a_table_that_another_session_holds(api: httpx.Client, sql: psycopg.Conn
         assert_given_up(lambda: api.put(path, json={"name": "X"}))
         assert_given_up(lambda: api.delete(path))
     assert api.get(USERS).json()["total"] == 2
+
+
+@pytest.mark.config(POOL_SIZE="1", STATEMENT_TIMEOUT_MS="150", CREDENTIAL_CACHE_S="0")
+def test_a_database_that_falls_silent(api: httpx.Client, sql: psycopg.Connection) -> None:
+    """It keeps the connection open and never answers, as a frozen machine does: its own timeouts tell nobody."""
+    assert api.get(USERS).status_code == 200
+    query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'ai-admin' AND datname = current_database()"
+    backends = [pid for (pid,) in sql.execute(query).fetchall()]
+    assert backends
+    for pid in backends:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        assert_given_up(lambda: api.get(USERS))
+        # By another connection, which is not silent.
+        assert api.post(USERS, json={"tag": "x", "kind": "service"}).status_code == 201
+    finally:
+        for pid in backends:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.config(POOL_SIZE="1", POOL_TIMEOUT_MS="150")

@@ -1,0 +1,70 @@
+"""Every fault at length, as a Markdown table.
+
+PYTHONPATH=apps:. python bench/faults.py [PART OF A NAME]
+"""
+
+import contextlib
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.faults.ledger import Verdict
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.world import small_disk, world
+
+ROUNDS = {"SIGKILL of PostgreSQL": 100, "PostgreSQL answers after ten seconds": 3, "a streaming replica promoted": 5}
+_HEAD = (
+    "| fault | times | acknowledged | found | lost | doubled | failed, to be tried again | hung | "
+    "recovery: median, longest | slowest request |\n|---|---:|---:|---:|---:|---:|---|---:|---:|---:|"
+)
+
+
+def run(name: str, rounds: int, folder: Path) -> Verdict:
+    """One fault, so many times."""
+    with contextlib.ExitStack() as stack:
+        if name == "a full disk":
+            stack.enter_context(small_disk(folder / "pg"))
+        here = stack.enter_context(world(folder))
+        with here.ledger.writing():
+            recoveries = SCENARIOS[name](here, rounds)
+        return here.verdict(recoveries)
+
+
+def row(name: str, verdict: Verdict) -> str:
+    """The line of the table."""
+    errors = dict(verdict.errors)
+    hung = errors.pop("hung", 0)
+    cells = [
+        name,
+        len(verdict.recoveries),
+        f"{verdict.acknowledged:,}",
+        f"{verdict.found:,}",
+        len(verdict.lost),
+        len(verdict.doubled),
+        ", ".join(f"{kind}: {number:,}" for kind, number in sorted(errors.items())) or "none",
+        hung,
+        f"{statistics.median(verdict.recoveries):.2f} s, {max(verdict.recoveries):.2f} s",
+        f"{verdict.slowest:.1f} s",
+    ]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> int:
+    """Run the faults whose name has what was asked for; 1 where something was lost, doubled or hung."""
+    asked = " ".join(sys.argv[1:])
+    print(_HEAD, flush=True)
+    bad = 0
+    for name in SCENARIOS:
+        if asked in name:
+            with tempfile.TemporaryDirectory(prefix="ai-admin-faults-") as folder:
+                verdict = run(name, ROUNDS.get(name, 10), Path(folder))
+            print(row(name, verdict), flush=True)
+            bad += len(verdict.lost) + len(verdict.doubled) + verdict.errors["hung"]
+            for finding in (verdict.lost + verdict.doubled)[:10]:
+                print(finding, file=sys.stderr)
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

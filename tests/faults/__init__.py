@@ -1,0 +1,1 @@
+"""What breaks under load, and what the clients' own books say afterwards."""
