@@ -23,7 +23,7 @@ from tests.integration.test_access import AUDIT, ME, bearer
 from tests.reference import DEFAULTS, FOLDED, ORDERS, SCOPES, Key, Reference, Refused, may_have
 from tests.serving import USERS
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
 STATUS = {
     "VALIDATION_ERROR": 400, "USER_NOT_FOUND": 404, "KEY_NOT_FOUND": 404, "SECRET_NOT_FOUND": 404,
     "DUPLICATE_TAG": 409, "DUPLICATE_EMAIL": 409, "USER_SUSPENDED": 409, "VERSION_MISMATCH": 412,
