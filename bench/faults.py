@@ -3,32 +3,19 @@
 PYTHONPATH=apps:. python bench/faults.py [PART OF A NAME]
 """
 
-import contextlib
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.faults.ledger import Verdict
-from tests.faults.scenarios import SCENARIOS
-from tests.faults.world import small_disk, world
+from tests.faults.scenarios import FAULTS, run
 
 ROUNDS = {"SIGKILL of PostgreSQL": 100, "PostgreSQL answers after ten seconds": 3, "a streaming replica promoted": 5}
 _HEAD = (
     "| fault | times | acknowledged | found | lost | doubled | failed, to be tried again | hung | "
     "recovery: median, longest | slowest request |\n|---|---:|---:|---:|---:|---:|---|---:|---:|---:|"
 )
-
-
-def run(name: str, rounds: int, folder: Path) -> Verdict:
-    """One fault, so many times."""
-    with contextlib.ExitStack() as stack:
-        if name == "a full disk":
-            stack.enter_context(small_disk(folder / "pg"))
-        here = stack.enter_context(world(folder))
-        with here.ledger.writing():
-            recoveries = SCENARIOS[name](here, rounds)
-        return here.verdict(recoveries)
 
 
 def row(name: str, verdict: Verdict) -> str:
@@ -55,7 +42,7 @@ def main() -> int:
     asked = " ".join(sys.argv[1:])
     print(_HEAD, flush=True)
     bad = 0
-    for name in SCENARIOS:
+    for name in FAULTS:
         if asked in name:
             with tempfile.TemporaryDirectory(prefix="ai-admin-faults-") as folder:
                 verdict = run(name, ROUNDS.get(name, 10), Path(folder))

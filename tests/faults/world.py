@@ -34,6 +34,10 @@ _SOCKET = ".s.PGSQL.5432"
 _SEALS = SigningKey(bytes(range(32)))
 
 
+class SmallDiskRefused(Exception):
+    """No small file system can be made here."""
+
+
 class Wire:
     """A socket that leads to PostgreSQL's, and that can be cut, or made slow."""
 
@@ -117,6 +121,8 @@ class World:
     replicas: list[EmbeddedPostgres] = field(default_factory=list)
     # What ends after the server.
     beside: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    # Where there is a pooler: kills it, and starts it anew.
+    restart_pooler: Callable[[], None] = field(init=False)
 
     def workers(self) -> list[int]:
         """The processes that answer requests."""
@@ -150,33 +156,35 @@ class World:
                 os.kill(pid, signal.SIGKILL)
         process.wait()
         # What they shared goes with the last of them.
-        while any(Path(f"/proc/{pid}").exists() for pid in everyone):
-            time.sleep(0.01)
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in everyone), "the end of PostgreSQL")
 
-    def replica(self, name: str) -> EmbeddedPostgres:
+    def replica(self) -> EmbeddedPostgres:
         """A streaming replica of PostgreSQL, which commits wait for from now on."""
-        replica = EmbeddedPostgres(self.folder / name)
+        folder = self.folder / f"replica-{len(self.replicas)}"
+        replica = EmbeddedPostgres(folder)
         source = f"--host={self.postgres.socket_folder}"
-        target = f"--pgdata={self.folder / name / 'postgres'}"
+        target = f"--pgdata={folder / 'postgres'}"
         options = [source, target, f"--username={SUPERUSER}", "--checkpoint=fast", "--write-recovery-conf"]
         subprocess.run([_binaries() / "pg_basebackup", *options], check=True, capture_output=True)
         # It may have copied the mark that the socket of the other one is in use.
-        (self.folder / name / "postgres" / f"{_SOCKET}.lock").unlink(missing_ok=True)
+        (folder / "postgres" / f"{_SOCKET}.lock").unlink(missing_ok=True)
         replica.start()
         self.replicas.append(replica)
         with self.postgres.connect("postgres") as sql:
             sql.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             sql.execute("SELECT pg_reload_conf()")
-            deadline = time.monotonic() + HANGS
-            while sql.execute("SELECT sync_state FROM pg_stat_replication").fetchall() != [("sync",)]:
-                assert time.monotonic() < deadline, "the replica does not follow"
-                time.sleep(0.02)
+            state = "SELECT sync_state FROM pg_stat_replication"
+            until(lambda: sql.execute(state).fetchall() == [("sync",)], "a replica that follows")
         return replica
 
-    def restart_behind(self, pooler: Path) -> None:
-        """Start the server anew with PgBouncer's socket in the place of the wire's."""
+    def put_pooler_between(self) -> None:
+        """Start the server anew with PgBouncer between it and the wire."""
+        with self.sql() as sql:
+            sql.execute("ALTER ROLE ai_admin SET statement_timeout = '5s'")
+            sql.execute("ALTER ROLE ai_admin SET timezone = 'UTC'")
+        folder, self.restart_pooler = self.beside.enter_context(pooler(self.wire.folder))
         end(self.server)
-        write_mount(self.folder / "mount", {"PG_HOST": str(pooler)}, {"PG_POOLING": "transaction"})
+        write_mount(self.folder / "mount", {"PG_HOST": str(folder)}, {"PG_POOLING": "transaction"})
         self.start_server()
 
     def sql(self) -> psycopg.Connection:
@@ -193,18 +201,22 @@ class World:
             self.settings,
             secret=self.settings.secret.model_copy(update={"pg_host": str(self.wire.target.socket_folder)}),
         )
-        deadline = time.monotonic() + 60
-        while True:
-            verification, waiting = verify_log(direct.secret, {key_id(_SEALS.verify_key): _SEALS.verify_key})
-            if not waiting.events:
-                break
-            assert time.monotonic() < deadline, f"{waiting.events} events are not sealed"
-            time.sleep(0.2)
+        keys = {key_id(_SEALS.verify_key): _SEALS.verify_key}
+        until(lambda: verify_log(direct.secret, keys)[1].events == 0, "a seal for every event")
+        verification, _ = verify_log(direct.secret, keys)
         with self.sql() as sql:
             verdict = self.ledger.audit(sql)
         verdict.recoveries = recoveries
         assert verification.ok, verification.findings
         return verdict
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Wait until it holds."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, f"it does not come about: {what}"
+        time.sleep(0.02)
 
 
 def _children(pid: int) -> list[int]:
@@ -239,11 +251,8 @@ def pooler(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
         def start() -> "Popen[bytes]":
             with (folder / "log").open("ab") as log:
                 process = Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-            deadline = time.monotonic() + HANGS
-            while not (folder / _SOCKET).exists():
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, "PgBouncer does not start"
-                time.sleep(0.02)
+            until(lambda: (folder / _SOCKET).exists() or process.poll() is not None, "PgBouncer")
+            assert process.poll() is None, (folder / "log").read_text()
             return process
 
         processes = [start()]
@@ -263,13 +272,13 @@ def pooler(target: Path) -> Iterator[tuple[Path, Callable[[], None]]]:
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """A file system of its own at `folder`, with little room. Raises PermissionError where none can be made."""
+    """A file system of its own at `folder`, with little room. Raises `SmallDiskRefused`."""
     folder.mkdir(parents=True)
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", folder], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        raise PermissionError(mounted.stderr.decode())
+    command = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(folder)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise SmallDiskRefused(str(error)) from error
     try:
         yield
     finally:

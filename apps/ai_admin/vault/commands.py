@@ -71,13 +71,10 @@ def status(
         typer.echo(json.dumps({"keys": [_described(*each, rows) for each in states.items()]}, indent=2))
     else:
         _print(states, rows)
-    closed = [
-        f"{_number(needed)} need the key {key_id}, which is {state}"
-        for key_id, state in states.items()
-        if state in _CLOSED and (needed := _needed(rows, key_id))
-    ]
+    closed = _closed(states, rows)
     if closed:
-        raise failure("; ".join(closed) + ": put it back into the ring as active, and run ai-admin vault rotate")
+        told = (f"{_number(needed)} need the key {key_id}, which is {states[key_id]}" for key_id, needed in closed)
+        raise failure("; ".join(told) + ": put it back into the ring as active, and run ai-admin vault rotate")
 
 
 def _states(ring: KeyRing, rows: RowsByKey) -> dict[str, str]:
@@ -85,6 +82,11 @@ def _states(ring: KeyRing, rows: RowsByKey) -> dict[str, str]:
     used = sorted({key_id for counts in rows.values() for key_id in counts})
     states: dict[str, str] = {key.id: key.state for key in ring.keys}
     return states | {key_id: _MISSING for key_id in used if key_id not in states}
+
+
+def _closed(states: dict[str, str], rows: RowsByKey) -> list[tuple[str, int]]:
+    """The keys that rows need and that do not open, with the number of those rows."""
+    return [(key_id, needed) for key_id in states if states[key_id] in _CLOSED and (needed := _needed(rows, key_id))]
 
 
 def _needed(rows: RowsByKey, key_id: str) -> int:
@@ -231,17 +233,13 @@ def retire(key_id: KeyId, file: RingFile, root: Root = None) -> None:
         needed = _needed(rows, key_id)
         if needed:
             raise failure(f"{_number(needed)} need the key {key_id}; run ai-admin vault rotate first")
-        _require_every_key(ring, rows)
+        states = _states(ring, rows)
+        for other_id, needed in _closed(states, rows):
+            # The file is not the ring that is deployed.
+            told = f"{_number(needed)} need the key {other_id}, {states[other_id]} in the file"
+            raise failure(f"{told}; take the deployed ring")
         write_ring(file, ring)
     stderr.print(f"{key_id} is retired, and no row needs it; deploy the ring")
-
-
-def _require_every_key(ring: KeyRing, rows: RowsByKey) -> None:
-    """Fail where the ring opens less than the rows need: the file is not the one that is deployed."""
-    for key_id, state in _states(ring, rows).items():
-        needed = _needed(rows, key_id)
-        if needed and state in _CLOSED:
-            raise failure(f"{_number(needed)} need the key {key_id}, {state} in the file; take the deployed ring")
 
 
 def _change(file: Path, change: Callable[[KeyRing], KeyRing]) -> None:
