@@ -39,7 +39,7 @@ _counter = itertools.count()
 # Files that take long, whatever the number of their tests: the last one to end must not run alone.
 _LONG = {
     f"test_{name}"
-    for name in ("plans", "together", "openapi", "rotation", "canary", "model", "server", "backup", "local")
+    for name in ("plans", "generated_requests", "together", "rotation", "package", "server", "backup", "local")
 }
 # Databases that tests have done with, the earliest first.
 _given_back: defaultdict[EmbeddedPostgres, deque[str]] = defaultdict(deque)

@@ -15,6 +15,7 @@ from ai_admin.database import Database
 from ai_admin.http import cors, problems, request_log, security_headers
 from ai_admin.introspection.views import introspection
 from ai_admin.keys.views import keys, own
+from ai_admin.listing import Estimates
 from ai_admin.services import Services
 from ai_admin.users.views import users
 from ai_admin.vault.mounted import MountedKeyRing
@@ -43,6 +44,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
         Rates(config.rate_per_second),
         Rates(_RECORDED_REFUSALS),
         Rates(config.reveals_per_second),
+        Estimates(),
     ).attach(app)
     # The last to be installed sees an answer first: CORS and the log line come after every other change.
     request_log.install(app)

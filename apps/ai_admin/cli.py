@@ -18,6 +18,7 @@ from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_settin
 from ai_admin.errors import ApiError
 from ai_admin.server import serve as serve_settings
 from ai_admin.terminal import Root, failure, stderr, stdout
+from ai_admin.transfer import commands as transfer
 from ai_admin.vault import commands as vault
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.add_typer(config, name="config")
 app.add_typer(deploy.app, name="deploy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(vault.app, name="vault")
+app.add_typer(transfer.app, name="users")
 
 
 @config.command()

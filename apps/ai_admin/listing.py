@@ -6,9 +6,10 @@ A page is found in one of two ways.
   stand at the far end of the order.
 - **Seek**: collect the rows that match through the filter's own index and sort those. Best where few match.
 
-A list tries both in turn, each with a budget of rows to look at, and the budgets grow: whatever the data, the
-cost stays within a small factor of the cheaper way. The rows tell which one that is, not the planner's
-statistics, which know nothing of a prefix or of two filters that go together.
+A list begins with a short walk. Where that was in vain, it is found out about how many rows match; then the walk
+goes on, each time `GROWTH` times as far, until it would cost as much as to seek all of those. Whatever the data, the
+cost stays within a small factor of the cheaper way. An estimate that was too low is put right by the seek, which
+gives up at a budget of its own: the planner's statistics know nothing of two filters that go together.
 
 A total is counted as far as `COUNTED`. An inverted index (GIN) collects all its matches before it gives the
 first, so a LIMIT does not make that cheap where very many match. Such columns have a second index, on a
@@ -17,8 +18,11 @@ sample of the rows; what the sample shows decides whether there is anything to c
 
 # ruff: noqa: S608  the SQL here is put together from constants of this package; every value is a parameter
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 from ai_admin.cursors import Position
@@ -30,15 +34,22 @@ COUNTED = 10_000
 # Rows that the first walk looks at for each row of the page, and at most; 1,000 take about a millisecond.
 STRETCH_PER_ROW = 200
 LONGEST_FIRST_STRETCH = 10_000
-# Matches that the first seek collects at most.
+# Matches that the first seek may collect in any case.
 COLLECTED = 20_000
 # Each further attempt may look at so many times the rows of the one before.
 GROWTH = 5
-# One row in 64 is in the sample. Of 10,000 matches the sample holds 156, with a standard deviation of 12.4:
+# What a match that is sought costs, in rows that are walked; an inverted index gives them in the order of the table.
+MATCH_COST = 2
+GATHERED_MATCH_COST = 0.75
+# One row in so many is in the sample. Of 10,000 matches the sample holds 156, with a standard deviation of 12.4:
 # more than 300, eleven deviations above, mean that there are more than `COUNTED`.
+SAMPLED = 64
 MANY_IN_SAMPLE = 300
 # A condition that so many times more rows fulfil than another is better looked up in the rows than in its index.
 FREQUENT = 5
+# Seconds that an estimate is remembered, and of how many lists.
+_REMEMBERED_S = 10
+_MOST_REMEMBERED = 1_000
 
 
 @dataclass(frozen=True)
@@ -86,10 +97,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Page:
-    """Rows in order, and the position of the last one where there are more."""
+    """Rows in order, the position of the last one where there are more, and of the first and the last in any case."""
 
     rows: list[Row]
     last: Position | None
+    ends: tuple[Position, Position] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,19 +116,17 @@ def fetch_page(connection: Connection, listing: Listing, conditions: Conditions,
     """One page of the list: mostly one query, two where few rows match, a few more where rows hide from both."""
     query = _Query(listing, conditions, order, window)
     rows = _find(connection, query)
-    last = None
-    if len(rows) > window.size:
-        last = Position(rows[window.size - 1]["order_key"], str(rows[window.size - 1]["id"]))
     page = rows[: window.size]
-    for row in page:
-        del row["order_key"]
-    return Page(page, last)
+    positions = [Position(row.pop("order_key"), str(row["id"])) for row in page]
+    last = positions[-1] if len(rows) > window.size else None
+    return Page(page, last, (positions[0], positions[-1]) if positions else None)
 
 
 def count(connection: Connection, listing: Listing, conditions: Conditions) -> Total:
     """How many rows match, counted to `COUNTED` and estimated by the planner beyond."""
     items = _scarce(connection, listing, conditions)
-    if listing.gathers(items) and _in_sample(connection, listing, items, conditions) > MANY_IN_SAMPLE:
+    many = MANY_IN_SAMPLE + 1
+    if listing.gathers(items) and _in_sample(connection, listing, items, conditions, many) == many:
         rows = COUNTED + 1
     else:
         rows = _count(connection, _matches(listing, "", items, COUNTED + 1), conditions)
@@ -125,9 +135,37 @@ def count(connection: Connection, listing: Listing, conditions: Conditions) -> T
     return Total(max(rows, _estimate(connection, listing, conditions)), is_estimate=True)
 
 
-def _in_sample(connection: Connection, listing: Listing, items: list[Condition], conditions: Conditions) -> int:
+class Estimates:
+    """Estimated totals of lists that were asked for just now: who pages through many rows has them counted once.
+
+    Only what is an estimate anyway is remembered, for a few seconds; a total that is exact is counted each time.
+    """
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[bytes, tuple[float, Total]] = OrderedDict()
+        self._lock = Lock()
+
+    def of(self, asked: bytes, find: Callable[[], Total]) -> Total:
+        """What is remembered of a list, or what `find` counts; `asked` is all that the list depends on."""
+        now = time.monotonic()
+        until, total = self._found.get(asked, (now, None))
+        if total is not None and until > now:
+            return total
+        total = find()
+        if total.is_estimate:
+            with self._lock:
+                self._found.pop(asked, None)
+                self._found[asked] = (now + _REMEMBERED_S, total)
+                if len(self._found) > _MOST_REMEMBERED:
+                    self._found.popitem(last=False)
+        return total
+
+
+def _in_sample(
+    connection: Connection, listing: Listing, items: list[Condition], conditions: Conditions, most: int
+) -> int:
     sampled = [*items, Condition("id", listing.sample)]
-    return _count(connection, _matches(listing, "", sampled, MANY_IN_SAMPLE + 1), conditions)
+    return _count(connection, _matches(listing, "", sampled, most), conditions)
 
 
 def _count(connection: Connection, rows: str, conditions: Conditions) -> int:
@@ -179,23 +217,48 @@ def _plan(connection: Connection, sql: str, conditions: Conditions) -> dict[str,
 
 def _find(connection: Connection, query: "_Query") -> list[Row]:
     """The rows of the page, and one more where there are more."""
-    scarce: list[Condition] | None = None
-    for walked, sought in query.budgets():
-        if not query.pinpointed:
-            rows, _ = _run(connection, query.walk(walked), query)
-            if len(rows) > query.window.size or query.walk_is_exact:
-                return rows
-        scarce = scarce or _scarce(connection, query.listing, query.conditions)
-        rows, matched = _run(connection, query.seek(scarce, sought), query)
-        if matched <= sought:
+    stretch = query.first_stretch
+    if not query.pinpointed:
+        rows, _ = _run(connection, query.walk(stretch), query, is_walk=True)
+        if len(rows) > query.window.size or query.walk_is_exact:
             return rows
-    raise AssertionError("budgets grow without end")
+    scarce = _scarce(connection, query.listing, query.conditions)
+    gathers = query.listing.gathers(scarce)
+    # What it costs to seek all matches, about, in rows that are walked; a seek that gave up has found more than these.
+    expected = 0.0
+    if not (query.pinpointed or gathers):
+        expected = _estimate(connection, query.listing, query.conditions) * MATCH_COST
+    proved = 0
+    while True:
+        stretch *= GROWTH
+        if gathers and not query.pinpointed:
+            expected = _cost_in_sample(connection, query, scarce, stretch)
+        if query.pinpointed or max(proved, expected) <= stretch:
+            budget = max(COLLECTED, query.wanted, stretch * GROWTH)
+            rows, matched = _run(connection, query.seek(scarce, budget), query)
+            if matched <= budget:
+                return rows
+            proved = matched
+        else:
+            rows, _ = _run(connection, query.walk(stretch), query, is_walk=True)
+            if len(rows) > query.window.size:
+                return rows
 
 
-def _run(connection: Connection, sql: str, query: "_Query") -> tuple[list[Row], int]:
+def _cost_in_sample(connection: Connection, query: "_Query", items: list[Condition], most: int) -> float:
+    """What the sample says that a seek costs: the planner knows nothing of how many words begin with some letters.
+
+    More than `most` is as good as any more.
+    """
+    match_cost = SAMPLED * GATHERED_MATCH_COST
+    return _in_sample(connection, query.listing, items, query.conditions, int(most / match_cost) + 1) * match_cost
+
+
+def _run(connection: Connection, sql: str, query: "_Query", *, is_walk: bool = False) -> tuple[list[Row], int]:
     """The rows, and how many were collected; 0 where there are no rows: then the page is behind the last match."""
-    # Not prepared: each execution is planned with its own values.
-    rows = connection.execute(sql, query.values, prepare=False).fetchall()
+    # A seek is planned each time, with its own values. A walk goes along its order whatever they are, and planning it
+    # takes longer than walking: psycopg prepares what comes often.
+    rows = connection.execute(sql, query.values, prepare=None if is_walk else False).fetchall()
     return rows, max((row.pop("matched") for row in rows), default=0)
 
 
@@ -227,14 +290,15 @@ class _Query:
             self._order.expression, f"({self._order.expression}, id) {relation} ({key}, %(after_id)s::uuid)"
         )
 
-    def budgets(self) -> Iterator[tuple[int, int]]:
-        """How many rows each walk may look at, and how many matches each seek may collect."""
-        wanted = self.window.offset + self.window.size + 1
-        walked, sought = min(wanted * STRETCH_PER_ROW, LONGEST_FIRST_STRETCH + wanted), max(COLLECTED, wanted)
-        while True:
-            yield walked, sought
-            walked = sought * GROWTH
-            sought = walked * GROWTH
+    @property
+    def wanted(self) -> int:
+        """Rows to the end of the page, and the one that tells of a next page."""
+        return self.window.offset + self.window.size + 1
+
+    @property
+    def first_stretch(self) -> int:
+        """How many rows the first walk may look at."""
+        return min(self.wanted * STRETCH_PER_ROW, LONGEST_FIRST_STRETCH + self.wanted)
 
     def walk(self, budget: int) -> str:
         """The page among the next so many rows of the order."""

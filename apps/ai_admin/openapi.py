@@ -179,7 +179,7 @@ def _routes(app: Flask) -> list[_Route]:
             _described(app, rule.endpoint),
         )
         for rule in app.url_map.iter_rules()
-        if rule.endpoint.rpartition(".")[2] != "static"
+        if rule.endpoint.rpartition(".")[2] != "static" and not _described(app, rule.endpoint).page
         # HEAD and OPTIONS are HTTP's business: every path answers them.
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     ]

@@ -42,6 +42,8 @@ class Operation:
     body: type[BaseModel] | None
     body_type: str
     headers: tuple[Header, ...]
+    # A page of the console, for people: not of the API, and entered with a session in place of a bearer credential.
+    page: bool
 
 
 def describe(
@@ -54,11 +56,12 @@ def describe(
     body: type[BaseModel] | None = None,
     body_type: str = "application/json",
     headers: tuple[Header, ...] = (),
+    page: bool = False,
 ) -> Callable[[View], View]:
     """Attach an operation's description to its view; the view's docstring is its longer text."""
 
     def attach(view: View) -> View:
-        setattr(view, _ATTRIBUTE, Operation(summary, entry, answers, errors, query, body, body_type, headers))
+        setattr(view, _ATTRIBUTE, Operation(summary, entry, answers, errors, query, body, body_type, headers, page))
         return view
 
     return attach

@@ -1,17 +1,16 @@
 """The reference: this application's OpenAPI document, and a page that shows it with a table of the errors."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, current_app
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ai_admin import __version__
 from ai_admin.errors import RouteNotFound, error_classes
 from ai_admin.http.answers import JSON
+from ai_admin.http.files import package_folder, revalidated
 from ai_admin.operations import describe
 
 reference = Blueprint("reference", __name__, url_prefix="/ai/admin")
@@ -37,7 +36,7 @@ class Asset:
 
     def read(self) -> bytes:
         """The file's content."""
-        return (_package_folder(self.package) if self.package else _OURS).joinpath(self.file).read_bytes()
+        return (package_folder(self.package) if self.package else _OURS).joinpath(self.file).read_bytes()
 
 
 # The closed list of what is served; no name from a request is ever a path.
@@ -55,14 +54,14 @@ def openapi_document() -> Response:
     """This document: all that the service answers, made from its routes and models."""
     from ai_admin import openapi  # noqa: PLC0415  it takes a tenth of a second that most processes need not spend
 
-    return _cached(openapi.document(current_app), JSON)
+    return revalidated(openapi.document(current_app), JSON)
 
 
 @reference.get("/docs")
 @describe("Documentation", "public", answers={200: None, 304: None})
 def docs_page() -> Response:
     """The document as a page, and the table of the errors that each problem's `type` leads to."""
-    response = _cached(_page(), "text/html; charset=utf-8")
+    response = revalidated(_page(), "text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = _POLICY
     return response
 
@@ -73,16 +72,7 @@ def docs_asset(asset: str) -> Response:
     """A script or style sheet of the page. Nothing is loaded from elsewhere."""
     if asset not in ASSETS:
         raise RouteNotFound
-    return _cached(_content(asset), f"{ASSETS[asset].media_type}; charset=utf-8")
-
-
-def _cached(content: bytes, content_type: str) -> Response:
-    """An answer that is kept and asked for anew each time, at the cost of a 304 (RFC 9111, 5.2.2.4)."""
-    response = Response(content, content_type=content_type)
-    response.set_etag(hashlib.sha256(content).hexdigest()[:32])
-    response.headers["Cache-Control"] = "no-cache"
-    response.make_conditional(request)
-    return response
+    return revalidated(_content(asset), f"{ASSETS[asset].media_type}; charset=utf-8")
 
 
 @cache
@@ -96,11 +86,3 @@ def _page() -> bytes:
     templates = Environment(loader=FileSystemLoader(_OURS), autoescape=True, undefined=StrictUndefined)
     errors = sorted(error_classes(), key=lambda error: error.status)
     return templates.get_template("page.html").render(version=__version__, errors=errors).encode()
-
-
-def _package_folder(package: str) -> Path:
-    """Where a package lies. It is not imported: Swagger UI's would bring a framework with it."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"The package {package} is not installed; it comes with ai-admin[server]")
-    return Path(spec.submodule_search_locations[0])

@@ -9,6 +9,7 @@ from ai_admin.access.principals import Principals
 from ai_admin.access.rates import Rates
 from ai_admin.config import Settings
 from ai_admin.database import Database
+from ai_admin.listing import Estimates
 from ai_admin.vault.mounted import MountedKeyRing
 
 _EXTENSION = "ai_admin"
@@ -27,6 +28,7 @@ class Services:
     refusals: Rates
     # Credentials that are given out, a caller: far fewer than other requests.
     reveals: Rates
+    estimates: Estimates
 
     def attach(self, app: Flask) -> None:
         """Make these the services of an application."""

@@ -23,7 +23,7 @@ from ai_admin import migrate
 from ai_admin.audit.sealing import verify_log
 from ai_admin.audit.seals import key_id
 from ai_admin.config import Settings, load_settings
-from ai_admin.embedded import SUPERUSER, EmbeddedPostgres, _as_ordinary_user, _binaries
+from ai_admin.embedded import SUPERUSER, EmbeddedPostgres, _as_ordinary_user, binaries
 from tests.conftest import AS_OWNER, ROLE, add_owner, database_secret, write_mount
 from tests.faults.ledger import Ledger, Verdict
 from tests.serving import HANGS, end, free_port, launch
@@ -165,7 +165,7 @@ class World:
         source = f"--host={self.postgres.socket_folder}"
         target = f"--pgdata={folder / 'postgres'}"
         options = [source, target, f"--username={SUPERUSER}", "--checkpoint=fast", "--write-recovery-conf"]
-        subprocess.run([_binaries() / "pg_basebackup", *options], check=True, capture_output=True)
+        subprocess.run([binaries() / "pg_basebackup", *options], check=True, capture_output=True)
         # It may have copied the mark that the socket of the other one is in use.
         (folder / "postgres" / f"{_SOCKET}.lock").unlink(missing_ok=True)
         replica.start()

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from flask import Flask
 
 from ai_admin.config import Settings
 from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.server import create_server_app
 from tests.mounts import OVER_HTTP, mounted
 from tests.serving import empty, own_database
 
@@ -57,3 +59,14 @@ def api(request: pytest.FixtureRequest, settings: Settings) -> Iterator[httpx.Cl
     else:
         with mounted(settings, request.config) as client:
             yield client
+
+
+@pytest.fixture
+def server_app(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
+    """The application with all that a server adds to it (`ai_admin.server`), on an empty directory."""
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+    app = create_server_app(settings)
+    yield app
+    app.extensions["ai_admin"].database.close()

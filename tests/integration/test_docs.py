@@ -5,11 +5,13 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from ai_admin.cli import app
-from ai_admin.config import ConfigSettings, SecretSettings
+from ai_admin.config import ROOT_VARIABLE, ConfigSettings, SecretSettings, Settings
 from ai_admin.errors import ErrorCode, error_classes
+from ai_admin.transfer.formats import FORMATS
 from tests.conftest import ROOT
 from tests.integration.test_local import LocalServer
 
@@ -64,6 +66,23 @@ def test_the_readme_runs(tmp_path: Path) -> None:
     assert "Ada Lovelace" in answers[1]
 
 
+def test_moving_users_runs(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who follows docs/transfer.md from its first line has imported and exported users at its last."""
+    text = (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")
+    [table] = re.findall(r"```csv\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "users.csv").write_text(table)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(ROOT_VARIABLE, str(settings.root))
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    results = [CliRunner().invoke(app, shlex.split(command)[1:]) for command in commands]
+    assert [result.exit_code for result in results] == [0] * 6
+    assert results[0].stdout == "2 records (dry run): 2 created, 0 changed, 0 unchanged, 0 rejected\n"
+    assert '"unchanged": 2' in results[2].stdout
+    assert '"tag":"ada"' in results[4].stdout
+    assert results[5].stdout == "3 records: 0 created, 0 changed, 3 unchanged, 0 rejected\n"
+    assert all(f"`{name}`" in text for name in FORMATS)
+
+
 def test_links_lead_somewhere() -> None:
     """Relative links in the documents name files that exist."""
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
@@ -77,8 +96,9 @@ def test_every_command_has_help_with_an_example() -> None:
     deploy = [["deploy", name] for name in ("render", "diff", "schema")]
     audit = [["audit", name] for name in ("seal", "public-key", "verify", "proof")]
     vault = [["vault", name] for name in ("status", "rotate", "add-key", "promote", "retire")]
+    users = [["users", name] for name in ("import", "export")]
     single = [["config", "check"], ["migrate"], ["make-owner"], ["bind-identity"], ["serve"]]
-    for command in (*single, *deploy, *audit, *vault):
+    for command in (*single, *deploy, *audit, *vault, *users):
         result = runner.invoke(app, [*command, "--help"])
         assert result.exit_code == 0
         assert "Example: ai-admin " + " ".join(command) in " ".join(result.output.split())

@@ -235,6 +235,7 @@ def reach(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
         for name, value in SMALL.items():
             monkeypatch.setattr(listing, name, value)
         monkeypatch.setattr(views, "COUNTED", SMALL["COUNTED"])
+        monkeypatch.setattr(listing, "_REMEMBERED_S", 0)
     return listing.COUNTED
 
 

@@ -701,7 +701,7 @@ def said() -> Iterator[Said]:
     logging.getLogger("ai_admin.audit").removeHandler(handler)
 
 
-@pytest.mark.config(POOL_TIMEOUT_MS="100")
+@pytest.mark.config(POOL_TIMEOUT_MS="700")
 def test_the_sealer_survives_an_outage(
     log: Log, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, said: Said
 ) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from flask import Flask, Response, current_app, g, request
 
+from ai_admin.access import sessions
 from ai_admin.access.actors import Actor
 from ai_admin.access.principals import Principal
 from ai_admin.access.scopes import Scope
@@ -68,12 +69,21 @@ def _admit() -> None:
     assert operation is not None, "install() has looked at every route"
     if operation.entry == "public":
         return
-    caller = services().principals.authenticate(request.headers.get("Authorization"), _nobody)
+    caller = _by_session() if operation.page else _by_credential()
     g.principal = caller
     if not services().rates.take(caller.user_id):
         raise RateLimited
     if isinstance(operation.entry, Scope) and operation.entry not in caller.scopes:
         raise Forbidden(f"This needs the scope {operation.entry.value}, which the credential does not have.")
+
+
+def _by_credential() -> Principal:
+    return services().principals.authenticate(request.headers.get("Authorization"), _nobody)
+
+
+def _by_session() -> Principal:
+    """A page goes by its session alone: what a browser sends along by itself opens nothing of the API."""
+    return sessions.principal_of(services().database, request.cookies.get(sessions.COOKIE))
 
 
 def _record_refusal(response: Response) -> Response:

@@ -72,26 +72,16 @@ class Principals:
         `who` says who asks, for the log, should a JWT bring a change with it. Raises `Unauthenticated`,
         `IdentityProviderUnavailable`, `DatabaseUnavailable`.
         """
-        if is_key(token):
-            row = self._row(token, self._of_key)
-        elif self._config.oidc_issuer and is_jwt(token):
-            row = self._row(token, lambda token: self._of_jwt(token, who))
-        else:
-            raise Unauthenticated("no key")
-        if row["status"] != Status.ACTIVE:
-            raise Unauthenticated(f"user {row['status']}", row["user_id"])
-        if row["expires_at"] is not None and row["expires_at"] <= datetime.now(timezone.utc):
-            raise Unauthenticated("expired key" if row["key_id"] else "expired token", row["user_id"])
-        return _principal(row)
+        return principal_of_row(self._row(token, who))
 
-    def _row(self, token: str, find: Callable[[str], Row]) -> Row:
-        """What is remembered of a credential, or what `find` finds now."""
+    def _row(self, token: str, who: Callable[[], Actor]) -> Row:
+        """What is remembered of a credential, or what is found of it now."""
         now = time.monotonic()
         token_digest = digest(token)
         cached = self._found.get(token_digest)
         if cached is not None and cached[0] > now:
             return cached[1]
-        row = find(token)
+        row = self._find(token, who)
         with self._lock:
             self._found.pop(token_digest, None)
             if len(self._found) >= _MOST_CACHED:
@@ -99,6 +89,13 @@ class Principals:
                 del self._found[next(iter(self._found))]
             self._found[token_digest] = (now + self._cache_s, row)
         return row
+
+    def _find(self, token: str, who: Callable[[], Actor]) -> Row:
+        if is_key(token):
+            return self._of_key(token)
+        if self._config.oidc_issuer and is_jwt(token):
+            return self._of_jwt(token, who)
+        raise Unauthenticated("no key")
 
     def _of_key(self, key: str) -> Row:
         with self._database.connection() as connection:
@@ -130,7 +127,12 @@ def _note_use(connection: Connection, key_id: UUID) -> None:
         return
 
 
-def _principal(row: Row) -> Principal:
+def principal_of_row(row: Row) -> Principal:
+    """The principal of a user's row with their credential's. Raises `Unauthenticated` where either is over."""
+    if row["status"] != Status.ACTIVE:
+        raise Unauthenticated(f"user {row['status']}", row["user_id"])
+    if row["expires_at"] is not None and row["expires_at"] <= datetime.now(timezone.utc):
+        raise Unauthenticated("expired key" if row["key_id"] else "expired token", row["user_id"])
     role, kind = Role(row["role"]), Kind(row["kind"])
     granted = None if row["scopes"] is None else frozenset(map(Scope, row["scopes"]))
     return Principal(

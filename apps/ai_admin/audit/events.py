@@ -5,7 +5,8 @@ which stands in their row of `users` and nowhere else. Purge destroys the key wi
 does every seal over it, and nothing in it tells any more who it was.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -23,6 +24,8 @@ from ai_admin.sql import queries
 PERSONAL = frozenset({"tag", "email", "name", "attributes", "identity"})
 # What stands in an event for the value of a credential.
 HIDDEN = "***"
+# The columns of an event as COPY takes them.
+PreparedEvent = tuple[str | None, ...]
 _SQL = queries("audit")
 
 
@@ -36,6 +39,7 @@ class Action(str, Enum):
     USERS_DELETE = "users:delete"
     USERS_RESTORE = "users:restore"
     USERS_PURGE = "users:purge"
+    USERS_EXPORT = "users:export"
     KEYS_CREATE = "keys:create"
     KEYS_UPDATE = "keys:update"
     KEYS_ROTATE = "keys:rotate"
@@ -59,12 +63,47 @@ def about_user(
 ) -> None:
     """Write the event of a change to a user: `changes` has `before` and `after` of each changed member."""
     event_id = uuid7()
-    personal = {member: change for member, change in changes.items() if member in PERSONAL}
+    plain, personal = _divided(changes)
     sealed = None
     if personal:
         sealed = _seal(event_id, audit_key or _make_audit_key(connection, user_id), personal)
-    plain = {member: change for member, change in changes.items() if member not in PERSONAL}
     _write(connection, by, action, event_id=event_id, target_id=user_id, changes=plain, personal=sealed)
+
+
+def prepared(
+    by: Actor, action: Action, user_id: UUID, audit_key: bytes, changes: Mapping[str, Mapping[str, object]]
+) -> PreparedEvent:
+    """What `about_user` would write, made without the database; `by` has their `audit_key`, or is no user."""
+    event_id = uuid7()
+    plain, personal = _divided(changes)
+    source = by.source.encode() or None if by.user_id is None else _seal(event_id, by.audit_key, by.source)
+    row = _row(by, action, event_id, user_id, plain, _seal(event_id, audit_key, personal), source)
+    return tuple(None if value is None else _as_copied(value) for value in row.values())
+
+
+def write_prepared(connection: Connection, made: Sequence[PreparedEvent]) -> None:
+    """Write many events at once, in the transaction of the changes that they are about."""
+    with connection.cursor() as cursor:
+        with cursor.copy(_SQL["copy"]) as copy:
+            for event in made:
+                copy.write_row(event)
+        with cursor.copy(_SQL["copy_unsealed"]) as copy:
+            for event_id, *_ in made:
+                copy.write_row((event_id,))
+
+
+def with_audit_key(connection: Connection, by: Actor) -> Actor:
+    """The actor as `prepared` needs them."""
+    if by.user_id is None or by.audit_key is not None:
+        return by
+    return replace(by, audit_key=_make_audit_key(connection, by.user_id))
+
+
+def _as_copied(value: object) -> str:
+    """In the text form of COPY, whatever the type: text is what psycopg writes fastest."""
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
+    return orjson.dumps(value.obj).decode() if isinstance(value, Jsonb) else str(value)
 
 
 def about_key(connection: Connection, by: Actor, action: Action, user_id: UUID, changes: Mapping[str, object]) -> None:
@@ -84,6 +123,11 @@ def about_secret(
     event_id = uuid7()
     sealed = reason and _seal(event_id, _make_audit_key(connection, user_id), {"reason": reason})
     _write(connection, by, action, event_id=event_id, target_id=user_id, changes=changes, personal=sealed or None)
+
+
+def exported(connection: Connection, by: Actor, what: Mapping[str, object]) -> None:
+    """Write the event of an export of users."""
+    _write(connection, by, Action.USERS_EXPORT, changes=what)
 
 
 def refused(connection: Connection, by: Actor, what: Mapping[str, object], user_id: UUID | None = None) -> None:
@@ -121,20 +165,39 @@ def _write(
     personal: bytes | None = None,
 ) -> None:
     event_id = event_id or uuid7()
-    connection.execute(
-        _SQL["insert"],
-        {
-            "id": event_id,
-            "actor_id": by.user_id,
-            "key_id": by.key_id,
-            "action": action.value,
-            "target_id": target_id,
-            "changes": Jsonb(changes),
-            "personal": personal,
-            "request_id": by.request_id,
-            "source": _source(connection, by, event_id),
-        },
-    )
+    source = _source(connection, by, event_id)
+    connection.execute(_SQL["insert"], _row(by, action, event_id, target_id, changes, personal, source))
+
+
+def _row(
+    by: Actor,
+    action: Action,
+    event_id: UUID,
+    target_id: UUID | None,
+    changes: Mapping[str, object],
+    personal: bytes | None,
+    source: bytes | None,
+) -> dict[str, object]:
+    """The columns of an event, in the order of `copy`."""
+    return {
+        "id": event_id,
+        "actor_id": by.user_id,
+        "key_id": by.key_id,
+        "action": action.value,
+        "target_id": target_id,
+        "changes": Jsonb(changes),
+        "personal": personal,
+        "request_id": by.request_id,
+        "source": source,
+    }
+
+
+def _divided(
+    changes: Mapping[str, Mapping[str, object]],
+) -> tuple[dict[str, Mapping[str, object]], dict[str, Mapping[str, object]]]:
+    """What is not personal, and what is."""
+    personal = {member: change for member, change in changes.items() if member in PERSONAL}
+    return {member: change for member, change in changes.items() if member not in PERSONAL}, personal
 
 
 def _source(connection: Connection, by: Actor, event_id: UUID) -> bytes | None:

@@ -24,7 +24,7 @@ LISTING = Listing(
 def read(connection: Connection, asked: EventFilter, order: Order, window: Window) -> Page:
     """A page of events as callers see them."""
     page = fetch_page(connection, LISTING, _conditions(asked), order, window)
-    return Page(list(_shown(connection, page.rows)), page.last)
+    return Page(list(_shown(connection, page.rows)), page.last, page.ends)
 
 
 def _conditions(asked: EventFilter) -> Conditions:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -53,7 +54,7 @@ def _pairs(raw: str, place: str) -> list[tuple[str, str]]:
 def _collect(
     model: type[BaseModel], pairs: Iterable[tuple[str, str]], place: str
 ) -> tuple[dict[str, object], list[Detail]]:
-    fields = {field.alias or name: str(field.annotation) for name, field in model.model_fields.items()}
+    fields = _fields(model)
     values: dict[str, object] = {}
     faults: list[Detail] = []
     for name, value in pairs:
@@ -69,6 +70,12 @@ def _collect(
         else:
             values[name] = value
     return values, faults
+
+
+@cache
+def _fields(model: type[BaseModel]) -> dict[str, str]:
+    """The parameters of a model, with their types as Python prints them; that takes longer than all the rest."""
+    return {field.alias or name: str(field.annotation) for name, field in model.model_fields.items()}
 
 
 def _append(values: object, value: str) -> None:

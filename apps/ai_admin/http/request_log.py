@@ -38,7 +38,7 @@ def _start() -> None:
 
 
 def _finish(response: Response) -> Response:
-    response.headers[HEADER] = request_id()
+    response.headers.add(HEADER, request_id())
     if _log.isEnabledFor(logging.INFO):
         _log.info(
             "request",

@@ -17,8 +17,10 @@ SECURITY_HEADERS = {
 
 
 def _add_headers(response: Response) -> Response:
+    present = {name.lower() for name, _ in response.headers}
     for name, value in SECURITY_HEADERS.items():
-        response.headers.setdefault(name, value)
+        if name.lower() not in present:
+            response.headers.add(name, value)
     return response
 
 

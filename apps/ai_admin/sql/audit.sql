@@ -11,6 +11,14 @@ INSERT INTO audit_unsealed (event_id)
 SELECT id
 FROM event;
 
+-- name: copy
+COPY audit_events (id, actor_id, key_id, action, target_id, changes, personal, request_id, source)
+FROM STDIN;
+
+-- name: copy_unsealed
+COPY audit_unsealed (event_id)
+FROM STDIN;
+
 -- name: make_audit_key
 -- For users who were there before the log was.
 UPDATE users

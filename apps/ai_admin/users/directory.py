@@ -1,6 +1,6 @@
 """The operations on users: create, find, get, change, delete, purge. They take a connection, not a request."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -87,7 +87,7 @@ def change(connection: Connection, by: Actor, user_id: UUID, update: AiUserUpdat
     """
     before, audit_key = _locked(connection, by, user_id, precondition)
     sent = update.sent()
-    if all(_same(before[member], value) for member, value in sent.items()):
+    if not differs(before, sent):
         return before
     if before["status"] == Status.DELETED and "status" not in sent:
         raise RequestInvalid.at(
@@ -131,6 +131,11 @@ def purge(connection: Connection, by: Actor, user_id: UUID, precondition: Precon
     _require_another_owner(connection, by, before)
     connection.execute(_SQL["purge"], {"id": user_id})
     events.about_user(connection, by, Action.USERS_PURGE, user_id, None, {})
+
+
+def differs(before: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    """Whether a change to these values would change anything."""
+    return not all(_same(before[member], value) for member, value in sent.items())
 
 
 def conditions(asked: UserFilter) -> Conditions:

@@ -63,12 +63,13 @@ def list_users() -> Response:
     window = Window(size, _offset(query, size), cursors.position(query.cursor))
     with services().database.connection() as connection:
         page = fetch_page(connection, directory.LISTING, conditions, order, window)
-        total = count(connection, directory.LISTING, conditions) if query.count != "none" else None
+        if query.count != "none":
+            total = services().estimates.of(cursors.asked, lambda: count(connection, directory.LISTING, conditions))
     body: dict[str, Any] = {"data": page.rows}
     if query.cursor is None:
         body["page"] = query.page or 1
     body["size"] = size
-    if total is not None:
+    if query.count != "none":
         body |= {"total": total.rows, "totalIsEstimate": total.is_estimate}
     body["nextCursor"] = cursors.cursor(page.last)
     return answer(body)

@@ -1,7 +1,7 @@
 """Random operations through HTTP beside the same in memory: every answer and the final state are compared.
 
-`MODEL_EXAMPLES=2000 pytest tests/integration/test_model.py` tries new ones for longer; what runs without it is always
-the same.
+`MODEL_EXAMPLES=2000 pytest tests/integration/long/test_model.py` tries new ones for longer; what runs without it
+is always the same.
 """
 
 import base64

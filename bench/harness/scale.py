@@ -1,46 +1,23 @@
-"""How the list behaves as the directory grows: the same requests on a small and on a large directory.
+"""Every kind of request of the list, to be sent to directories of several sizes in turn."""
 
-    PYTHONPATH=apps python bench/scale.py --users 1000000 --data .local/bench
-
-starts a PostgreSQL of its own, fills two databases with made-up users (what is there already is kept), sends
-each request to both in turn, and prints the median latencies and their ratio as a Markdown table. Requests run
-through the whole application, without a network: what a server adds to both would only flatter the ratio.
-"""
-
-import argparse
-import statistics
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import mount
-from flask import Flask
 from flask.testing import FlaskClient
-from rich.console import Console
-
-from ai_admin import demo, migrate
-from ai_admin.access.bootstrap import make_owner
-from ai_admin.app import create_app
-from ai_admin.config import Settings
-from ai_admin.embedded import EmbeddedPostgres
 
 USERS = "/ai/admin/users"
-SMALL = 1_000
 # Pages with numbers end here.
 DEEPEST_ROW = 10_000
 SIZE = 20
-_console = Console(stderr=True, highlight=False)
 
 Query = Mapping[str, Any]
 
 
 @dataclass
 class Directory:
-    """A directory to send requests to, and the facts about it that requests need."""
+    """A directory to send requests to, with a user and cursors from its middle."""
 
     users: int
     client: FlaskClient
@@ -54,17 +31,6 @@ class Directory:
             raise SystemExit(f"{path} {dict(query)}: {response.status_code} {response.text}")
         body: dict[str, Any] = response.get_json()
         return body
-
-    def look_around(self) -> None:
-        """Choose a user from the middle of the list, and walk half way into two lists."""
-        for sort in ("-createdAt", "name"):
-            depth, query = 0, {"sort": sort, "count": "none", "size": 200}
-            while depth < self.users * 9 // 20:
-                page = self.get(query)
-                depth += len(page["data"])
-                query["cursor"] = page["nextCursor"]
-            self.cursors[sort] = page["nextCursor"]
-            self.user = next(user for user in page["data"] if user["kind"] == "human")
 
 
 def requests(directory: Directory) -> dict[str, Query]:
@@ -147,37 +113,10 @@ def _ago(days: int) -> str:
     return time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime(time.time() - days * 86_400))
 
 
-@contextmanager
-def _directories(folder: Path, sizes: tuple[int, ...]) -> Iterator[list[Directory]]:
-    postgres = EmbeddedPostgres(folder)
-    postgres.start()
-    apps: list[Flask] = []
-    clients = []
-    try:
-        for users in sizes:
-            limits = {"LOG_LEVEL": "ERROR", "STATEMENT_TIMEOUT_MS": "60000"}
-            settings = mount.settings(folder / f"mount_{users}", postgres, f"users_{users}", limits)
-            postgres.ensure_database(settings.secret.pg_database, settings.secret.pg_user)
-            migrate.upgrade(settings.secret)
-            demo.fill(settings, users, _console)
-            apps.append(create_app(settings))
-            clients.append(_owner(settings, apps[-1]))
-        yield [Directory(users, client) for users, client in zip(sizes, clients, strict=True)]
-    finally:
-        for app in apps:
-            app.extensions["ai_admin"].database.close()
-        postgres.stop()
-
-
-def _owner(settings: Settings, app: Flask) -> FlaskClient:
-    """A client that presents the key of an owner of its own."""
-    client = app.test_client()
-    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {make_owner(settings, f'bench-{time.time_ns()}')}"
-    return client
-
-
-def _measure(directories: list[Directory], rounds: int) -> dict[str, list[float]]:
-    """Median seconds of each request on each directory; the requests take turns, so that noise meets all alike."""
+def measure(
+    directories: Sequence[Directory], rounds: int, progress: Callable[[int], None]
+) -> dict[str, list[list[float]]]:
+    """Seconds that each request took in each directory; they take turns, so that noise meets all alike."""
     asked = [requests(directory) for directory in directories]
     paths = [f"{USERS}/{directory.user['id']}" for directory in directories]
     samples: dict[str, list[list[float]]] = {"get one": [[] for _ in directories]}
@@ -192,32 +131,5 @@ def _measure(directories: list[Directory], rounds: int) -> dict[str, list[float]
                 # The first round only warms up.
                 if round_number:
                     taken[number].append(time.perf_counter() - started)
-    return {title: [statistics.median(times) for times in taken] for title, taken in samples.items()}
-
-
-def _table(medians: Mapping[str, list[float]], sizes: tuple[int, ...]) -> str:
-    small, large = sizes
-    lines = [f"| request | ms at {small:,} users | ms at {large:,} users | ratio |", "|---|---:|---:|---:|"]
-    for title, (first, second) in medians.items():
-        lines.append(f"| `{title}` | {first * 1000:.1f} | {second * 1000:.1f} | {second / first:.1f} |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Fill, measure, print."""
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--users", type=int, default=1_000_000, help="users of the large directory")
-    arguments.add_argument("--rounds", type=int, default=15, help="times that each request is measured")
-    arguments.add_argument("--data", type=Path, help="folder to keep the databases in; a temporary one if not given")
-    given = arguments.parse_args()
-    sizes = (SMALL, given.users)
-    with tempfile.TemporaryDirectory(prefix="ai-admin-bench-") as scratch:
-        folder = given.data or Path(scratch)
-        with _directories(folder, sizes) as directories:
-            for directory in directories:
-                directory.look_around()
-            print(_table(_measure(directories, given.rounds), sizes))
-
-
-if __name__ == "__main__":
-    main()
+        progress(round_number)
+    return samples

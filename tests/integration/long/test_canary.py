@@ -322,7 +322,7 @@ def all_loggers() -> Iterator[io.StringIO]:
 def dump(postgres: EmbeddedPostgres, database: str) -> bytes:
     """The database as pg_dump writes it."""
     command: list[str | Path] = [
-        embedded._binaries() / "pg_dump",
+        embedded.binaries() / "pg_dump",
         "-h",
         postgres.socket_folder,
         "-U",

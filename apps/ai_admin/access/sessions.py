@@ -1,0 +1,65 @@
+"""Sessions of the console: an API key, once presented, stands behind a random token in a cookie for some time.
+
+Every request looks its session up, so one that was ended, and the key it rests on being revoked, hold at once. The
+browser never gets the key, nor does the database get the token: a digest of it is kept (OWASP Session Management).
+"""
+
+import secrets
+from datetime import timedelta
+
+from psycopg import errors as database_errors
+
+from ai_admin.access.principals import Principal, principal_of_row
+from ai_admin.access.tokens import digest
+from ai_admin.database import Connection, Database
+from ai_admin.errors import Unauthenticated
+from ai_admin.sql import queries
+
+COOKIE = "aia_session"
+# A session that is not used ends after this time, and any after the longest.
+IDLE = timedelta(hours=1)
+LONGEST = timedelta(hours=8)
+_TOKEN_BYTES = 32
+_SQL = queries("sessions")
+
+
+def begin(connection: Connection, caller: Principal) -> str:
+    """Make a session of a caller who came with an API key; returns its token, which is always a new one."""
+    if caller.key_id is None:
+        raise Unauthenticated("no key")
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    connection.execute(_SQL["forget"])
+    connection.execute(
+        _SQL["insert"],
+        {"digest": digest(token), "user_id": caller.user_id, "key_id": caller.key_id, "idle": IDLE},
+    )
+    return token
+
+
+def end(connection: Connection, token: str | None) -> None:
+    """End the session of a token, if there is one."""
+    if token:
+        connection.execute(_SQL["delete"], {"digest": digest(token)})
+
+
+def principal_of(database: Database, token: str | None) -> Principal:
+    """Whose session a token is. Raises `Unauthenticated`, also where the user or the key is out meanwhile."""
+    if not token:
+        raise Unauthenticated("no session")
+    values = {"digest": digest(token), "idle": IDLE, "longest": LONGEST}
+    with database.connection() as connection:
+        row = connection.execute(_SQL["authenticate"], values).fetchone()
+        if row is None:
+            raise Unauthenticated("unknown session")
+        caller = principal_of_row(row)
+        if row["is_use_news"]:
+            _note_use(connection, token)
+    return caller
+
+
+def _note_use(connection: Connection, token: str) -> None:
+    """Prolong a session. A standby, which cannot, is no reason to refuse the request."""
+    try:
+        connection.execute(_SQL["note_use"], {"digest": digest(token), "idle": IDLE, "longest": LONGEST})
+    except (database_errors.ReadOnlySqlTransaction, database_errors.LockNotAvailable):
+        return

@@ -1,0 +1,95 @@
+"""Fields of forms as the models of the API, and their faults as texts beside the fields."""
+
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from ai_admin.console.catalogue import N_, gettext
+from ai_admin.errors import (
+    ApiError,
+    DuplicateEmail,
+    DuplicateTag,
+    Forbidden,
+    LastOwner,
+    RequestInvalid,
+    TooManyKeys,
+    TooManySecrets,
+    UserSuspended,
+)
+from ai_admin.http.validation import details_of
+
+Model = TypeVar("Model", bound=BaseModel)
+# What a person can mend in the form that they sent.
+FAULTS: tuple[type[ApiError], ...] = (
+    RequestInvalid,
+    DuplicateTag,
+    DuplicateEmail,
+    Forbidden,
+    LastOwner,
+    TooManyKeys,
+    TooManySecrets,
+    UserSuspended,
+)
+_FIELD_OF = {DuplicateTag: "tag", DuplicateEmail: "email"}
+_OF_ERROR = {
+    DuplicateTag: N_("Another user has this tag."),
+    DuplicateEmail: N_("Another user has this email address."),
+    LastOwner: N_("This is the last active owner: make another one first."),
+    TooManyKeys: N_("A user has at most 100 keys: revoke one first."),
+    TooManySecrets: N_("A user has at most 100 credentials: remove one first."),
+    UserSuspended: N_("The user is suspended: their credentials are handed to nobody."),
+}
+# What is said of a field whose form is wrong, whatever is wrong with it.
+_OF_FIELD = {
+    "tag": N_("1 to 63 of a-z, 0-9, dot, underscore and hyphen; a letter or digit first."),
+    "email": N_("An address such as ada@example.com. A person has one."),
+    "name": N_("1 to 200 characters, without control characters."),
+    "models": N_("Patterns such as gpt-5*, one a line, 100 at most."),
+    "attributes": N_("A JSON object of at most 16 KiB."),
+    "provider": N_("1 to 64 of a-z, 0-9, dot, underscore and hyphen."),
+    "Name": N_("1 to 64 of a-z, 0-9, dot, underscore and hyphen."),
+    "value": N_("1 byte to 64 KiB of text."),
+    "reason": N_("1 to 500 characters in one line."),
+    "expiresAt": N_("A day that lies in the future."),
+}
+
+
+class Faults:
+    """From errors to texts by the names of the fields; the empty name is the form as a whole."""
+
+    @staticmethod
+    def of(error: ApiError) -> dict[str, str]:
+        """What is said, and where."""
+        if type(error) in _FIELD_OF:
+            return {_FIELD_OF[type(error)]: gettext(_OF_ERROR[type(error)])}
+        if not isinstance(error, RequestInvalid) or not error.details:
+            return {"": gettext(_OF_ERROR[type(error)]) if type(error) in _OF_ERROR else error.detail}
+        texts = {}
+        for detail in error.details:
+            field = str(detail["loc"][1]) if len(detail["loc"]) > 1 else ""
+            texts[field] = gettext(_OF_FIELD[field]) if field in _OF_FIELD else detail["msg"]
+        return texts
+
+
+def read_fields(model: type[Model], members: dict[str, Any]) -> Model:
+    """Members as a model of the API. Raises `RequestInvalid`."""
+    try:
+        return model.model_validate_json(orjson.dumps(members))
+    except ValidationError as error:
+        raise RequestInvalid(details=details_of(error, "body")) from None
+    except orjson.JSONEncodeError:
+        raise RequestInvalid.at("body", message="Not UTF-8") from None
+
+
+def lines_of(text: str) -> list[str]:
+    """A list that is written one a line, or with commas between."""
+    return [part for line in text.replace(",", "\n").splitlines() if (part := line.strip())]
+
+
+def attributes_of(text: str) -> Any:
+    """A JSON object as it is written; nothing is an empty one. Raises `RequestInvalid`."""
+    try:
+        return orjson.loads(text) if text.strip() else {}
+    except orjson.JSONDecodeError:
+        raise RequestInvalid.at("body", "attributes", message="This is no JSON") from None

@@ -1,0 +1,30 @@
+"""Values that a page gives to the browser and takes back: nobody reads them on the way, and nobody makes them up."""
+
+from typing import Any
+
+import orjson
+from nacl.exceptions import CryptoError
+from nacl.secret import Aead
+
+from ai_admin.services import services
+
+
+class NotOurs(ValueError):
+    """The text was not made here, or for something else."""
+
+
+def seal(value: object, purpose: bytes) -> str:
+    """A JSON value as text: XChaCha20-Poly1305 under the deployment's key, in hexadecimal digits."""
+    return Aead(_key()).encrypt(orjson.dumps(value), purpose).hex()
+
+
+def unseal(text: str, purpose: bytes) -> Any:
+    """The value that `seal` was given for the same purpose. Raises `NotOurs`."""
+    try:
+        return orjson.loads(Aead(_key()).decrypt(bytes.fromhex(text), purpose))
+    except (ValueError, CryptoError):
+        raise NotOurs from None
+
+
+def _key() -> bytes:
+    return services().settings.secret.cursor_key_bytes()

@@ -1,0 +1,9 @@
+"""The console's pages. A page is entered with a session, its forms carry a token, and nothing is loaded from elsewhere.
+
+Everything is GET or POST: Fission's triggers and plain HTML know no more.
+"""
+
+from ai_admin.console.views import account, audit, bulk, files, keys, overview, secrets, sign_in, user, users
+from ai_admin.console.views.pages import console
+
+__all__ = ["account", "audit", "bulk", "console", "files", "keys", "overview", "secrets", "sign_in", "user", "users"]

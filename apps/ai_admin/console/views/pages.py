@@ -1,0 +1,104 @@
+"""What the pages share: the blueprint, their headers, where they lead to, and errors as pages."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, g, render_template, request
+from flask_wtf.csrf import CSRFError, generate_csrf
+
+from ai_admin.access.principals import Principal
+from ai_admin.access.scopes import Scope
+from ai_admin.console import catalogue
+from ai_admin.console.application import csrf
+from ai_admin.console.catalogue import gettext
+from ai_admin.console.sealed import NotOurs, seal, unseal
+from ai_admin.errors import ApiError, BadRequest, Forbidden, Unauthenticated
+from ai_admin.http.request_log import request_id
+
+HOME = "/ai/admin/console"
+console = Blueprint("console", __name__, url_prefix=HOME, template_folder="../templates")
+_ADDRESS = b"ai-admin console address 1"
+# Scripts and styles from this origin alone, none in the page, no frame around it, forms to nobody else.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "same-origin",
+}
+
+
+def page(template: str, status: int = 200, **values: Any) -> Response:
+    """A page made of a template."""
+    caller: Principal | None = g.get("principal")
+    common = {
+        "me": caller,
+        "can": {scope.name for scope in caller.scopes} if caller else set(),
+        "language": catalogue.language(),
+        "languages": catalogue.LANGUAGES,
+        "here": HOME,
+        "address": as_next(),
+    }
+    text = render_template(f"console/{template}.html", csrf_token=generate_csrf, **{**common, **values})
+    return Response(text, status, content_type="text/html; charset=utf-8")
+
+
+def see_other(path: str, **query: str) -> Response:
+    """Lead on to another page of the console (RFC 9110, 15.4.4)."""
+    response = Response(status=303, headers={"Location": f"{path}?{urlencode(query)}" if query else path})
+    # Werkzeug 2.0 would write the host that it believes to be at, which is not what the browser sees.
+    response.autocorrect_location_header = False
+    return response
+
+
+def as_next(path: str | None = None) -> str:
+    """A `next` that leads to a page, the current one if not given: sealed, as its query is nobody's on the way."""
+    return seal(path or request.full_path.rstrip("?"), _ADDRESS)
+
+
+def own_path(sealed: str | None) -> str:
+    """Where a `next` leads to: the page that was sealed in it, or else the first page."""
+    try:
+        return str(unseal(sealed or "", _ADDRESS))
+    except NotOurs:
+        return HOME
+
+
+def is_over_tls() -> bool:
+    """Whether the browser came over TLS, as far as the server or the proxy before it says."""
+    return request.is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+
+
+def holds(scope: Scope) -> bool:
+    """Whether who is signed in has a scope."""
+    return scope in g.principal.scopes
+
+
+@console.before_request
+def _check_form() -> None:
+    """Refuse a form that is not one of ours (OWASP CSRF Prevention: token, SameSite and Sec-Fetch-Site)."""
+    if request.method == "POST":
+        if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+            raise Forbidden(gettext("This form was sent from another site."))
+        csrf.protect()
+
+
+@console.after_request
+def _add_headers(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+@console.errorhandler(CSRFError)
+def _form_is_old(_: CSRFError) -> Response:
+    return _error(BadRequest(gettext("This form is too old, or not ours. Load the page again and send it anew.")))
+
+
+@console.errorhandler(ApiError)
+def _error(error: ApiError) -> Response:
+    """A page that says what went wrong; whoever is not signed in is asked to."""
+    g.error = error
+    if isinstance(error, Unauthenticated):
+        return see_other(f"{HOME}/sign-in", **({"next": as_next()} if request.method == "GET" else {}))
+    return page("error", error.status, error=error, request_id=request_id())

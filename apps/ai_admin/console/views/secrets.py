@@ -1,0 +1,82 @@
+"""Credentials of a user: set, removed, and revealed to who says why."""
+
+from datetime import timedelta
+
+from flask import Response, g, request
+
+from ai_admin.access.guard import actor
+from ai_admin.access.scopes import Scope
+from ai_admin.console.forms import FAULTS, Faults, read_fields
+from ai_admin.console.views.pages import HOME, console, see_other
+from ai_admin.console.views.user import user_page
+from ai_admin.credentials import store
+from ai_admin.credentials.content import as_sent
+from ai_admin.credentials.schemas import SecretPut, SecretReveal, read_name
+from ai_admin.database import CHANGE_ERRORS
+from ai_admin.errors import (
+    ApiError,
+    RateLimited,
+    RequestInvalid,
+    SealedValueUnreadable,
+    SecretNotFound,
+    TooManySecrets,
+    UserNotFound,
+    UserSuspended,
+)
+from ai_admin.http.path import read_uuid
+from ai_admin.operations import describe
+from ai_admin.services import services
+
+_ERRORS: tuple[type[ApiError], ...] = (RequestInvalid, UserNotFound, SecretNotFound, *CHANGE_ERRORS)
+
+
+@console.post("/users/<UserID>/secrets")
+@describe("Set a credential", Scope.SECRETS_WRITE, answers={303: None}, errors=(*_ERRORS, TooManySecrets), page=True)
+def set_secret(UserID: str) -> Response:  # noqa: N803
+    """Its value is in the form that was sent and in no answer, not even in one that refuses it."""
+    user_id = read_uuid("UserID", UserID)
+    form = request.form
+    try:
+        name = read_name(form.get("name", "").strip())
+        new = read_fields(SecretPut, {"provider": form.get("provider", "").strip(), "value": form.get("value", "")})
+        ring = services().key_ring.current()
+        history = timedelta(days=services().settings.config.secret_history_days)
+        with services().database.transaction() as connection:
+            store.put(connection, ring, actor(), user_id, name, new, history)
+    except FAULTS as error:
+        kept = {"name": form.get("name", ""), "provider": form.get("provider", "")}
+        return user_page(user_id, error.status, secret_faults=Faults.of(error), secret_form=kept)
+    return see_other(f"{HOME}/users/{user_id}", saved="1")
+
+
+@console.post("/users/<UserID>/secrets/<Name>/reveal")
+@describe(
+    "Reveal a credential",
+    Scope.SECRETS_REVEAL,
+    answers={200: None},
+    errors=(*_ERRORS, UserSuspended, SealedValueUnreadable, RateLimited),
+    page=True,
+)
+def reveal_secret(UserID: str, Name: str) -> Response:  # noqa: N803
+    """The page that answers shows the value; the event with the reason is written before."""
+    user_id, name = read_uuid("UserID", UserID), read_name(Name)
+    if not services().reveals.take(g.principal.user_id):
+        raise RateLimited
+    try:
+        asked = read_fields(SecretReveal, {"reason": request.form.get("reason", "").strip()})
+        ring = services().key_ring.current()
+        with services().database.transaction() as connection:
+            row, content = store.reveal(connection, ring, actor(), user_id, name, asked.reason)
+    except FAULTS as error:
+        return user_page(user_id, error.status, reveal_faults={name: next(iter(Faults.of(error).values()))})
+    return user_page(user_id, revealed={**row, **as_sent(content)})
+
+
+@console.post("/users/<UserID>/secrets/<Name>/remove")
+@describe("Remove a credential", Scope.SECRETS_WRITE, answers={303: None}, errors=_ERRORS, page=True)
+def remove_secret(UserID: str, Name: str) -> Response:  # noqa: N803
+    """It can be restored as long as versions are kept."""
+    user_id = read_uuid("UserID", UserID)
+    with services().database.transaction() as connection:
+        store.remove(connection, actor(), user_id, read_name(Name))
+    return see_other(f"{HOME}/users/{user_id}", saved="1")

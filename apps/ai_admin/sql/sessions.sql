@@ -1,0 +1,38 @@
+-- Sessions of the console. A session is found by the digest of its token; nothing here gives a usable one.
+
+-- name: authenticate
+SELECT users.id AS user_id, users.tag, users.kind, users.role, users.status, users.models, users.audit_key,
+       api_keys.id AS key_id, api_keys.scopes, api_keys.models AS key_models, api_keys.expires_at,
+       session.expires_at < LEAST(session.created_at + %(longest)s, now() + %(idle)s - interval '1 minute')
+           AS is_use_news
+FROM console_sessions AS session
+JOIN api_keys ON api_keys.id = session.key_id
+JOIN users ON users.id = session.user_id
+WHERE session.digest = %(digest)s
+  AND session.expires_at > now();
+
+-- name: note_use
+-- Once a minute a session; never beyond the longest time that one may last.
+UPDATE console_sessions
+SET expires_at = LEAST(created_at + %(longest)s, now() + %(idle)s)
+WHERE digest = %(digest)s;
+
+-- name: insert
+INSERT INTO console_sessions (digest, user_id, key_id, expires_at)
+VALUES (%(digest)s, %(user_id)s, %(key_id)s, now() + %(idle)s);
+
+-- name: delete
+DELETE FROM console_sessions
+WHERE digest = %(digest)s;
+
+-- name: forget
+-- A few with each new session, so that the table stays small without a job of its own.
+DELETE FROM console_sessions
+WHERE digest IN (
+    SELECT digest
+    FROM console_sessions
+    WHERE expires_at <= now()
+    ORDER BY expires_at
+    LIMIT 20
+    FOR UPDATE SKIP LOCKED
+);

@@ -1,0 +1,190 @@
+"""`ai-admin users`: users in from files, and out to files, on the database of the settings."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import IO, Annotated
+from urllib.parse import urlencode
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ai_admin.access.actors import service
+from ai_admin.config import ConfigError, load_settings
+from ai_admin.errors import ApiError, RequestInvalid
+from ai_admin.http.query import read_pairs
+from ai_admin.terminal import Root, failure, stderr
+from ai_admin.transfer import importing
+from ai_admin.transfer.exporting import WRITERS, export_users
+from ai_admin.transfer.formats import FORMATS, FileInvalid
+from ai_admin.transfer.importing import ImportElsewhere, Outcome, import_users
+from ai_admin.users.schemas import UserFilter
+
+app = typer.Typer(help="Import users from files, and export them to files.", no_args_is_help=True)
+# As `diff` has it: 1 is that some were refused, 2 is trouble. 130 is what a shell says of Ctrl-C.
+_REFUSED, _TROUBLE, _INTERRUPTED = 1, 2, 130
+_SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+
+ImportFormat = Enum("ImportFormat", {name: name for name in FORMATS}, type=str)  # type: ignore[misc]
+ExportFormat = Enum("ExportFormat", {name: name for name in WRITERS}, type=str)  # type: ignore[misc]
+
+
+class Match(str, Enum):
+    """By what a user of the file is found in the directory."""
+
+    TAG = "tag"
+    EMAIL = "email"
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors in one line and exit code 2; an interruption in one line and exit code 130."""
+    try:
+        yield
+    except (ConfigError, FileInvalid, ImportElsewhere, OSError) as error:
+        raise failure(error, _TROUBLE) from None
+    except RequestInvalid as error:
+        faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.details or ())
+        raise failure("; ".join(faults), _TROUBLE) from None
+    except ApiError as error:
+        raise failure(" ".join(error.detail.split()), _TROUBLE) from None
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="File with the users.")],
+    form: Annotated[
+        ImportFormat | None, typer.Option("--format", help="Format of the file; by its suffix if not given.")
+    ] = None,
+    match: Annotated[
+        Match | None, typer.Option(help="Find users by this; by tag if not given, other systems' users by email.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+    rejects: Annotated[
+        Path | None, typer.Option(help="File for the rows that are refused; FILE.rejects.ndjson if not given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    root: Root = None,
+) -> None:
+    """Bring the directory to what a file says: create users who are not there, and change the others where they differ.
+
+    An import that was interrupted or killed goes on where it stopped when the same command is given again.
+
+    Exit 0 if all rows were taken, 1 if some were refused, 2 on trouble, 130 if interrupted.
+
+    Example: ai-admin users import users.csv --dry-run
+
+    Example: ai-admin users import realm.json --format keycloak
+    """
+    with _told():
+        settings = load_settings(root)
+        chosen = form.value if form else _SUFFIXES.get(file.suffix.lower())
+        if chosen is None:
+            raise failure(f"the format of {file.name} is not known; give it with --format", _TROUBLE)
+        with file.open("rb") as source, _progress() as progress:
+            task = progress.add_task("Checking" if dry_run else "Importing", total=source.seek(0, os.SEEK_END), rate="")
+
+            def tell(now: importing.Progress) -> None:
+                elapsed = progress.tasks[0].elapsed
+                speed = (now.summary.records - started.setdefault("at", now.summary.records)) / (elapsed or 1)
+                progress.update(task, completed=now.position, rate=f"{speed:,.0f} users/s")
+
+            started: dict[str, int] = {}
+            try:
+                outcome = import_users(
+                    settings,
+                    service("users import"),
+                    source,
+                    chosen,
+                    match=match.value if match else None,
+                    dry_run=dry_run,
+                    progress=tell,
+                )
+            except KeyboardInterrupt:
+                progress.stop()
+                raise failure("interrupted; the same command goes on where this one stopped", _INTERRUPTED) from None
+        report = rejects or file.with_name(file.name + ".rejects.ndjson")
+        if outcome.summary.rejected:
+            with _private(report) as target:
+                target.writelines(
+                    json.dumps({"line": reject.line, **reject.problem}).encode() + b"\n"
+                    for reject in outcome.rejects(settings)
+                )
+    _report(outcome, dry_run, as_json)
+    if outcome.summary.rejected:
+        raise failure(f"{outcome.summary.rejected:,} rows were refused; {report} says why", _REFUSED)
+
+
+def _report(outcome: Outcome, dry_run: bool, as_json: bool) -> None:
+    summary = asdict(outcome.summary)
+    if as_json:
+        typer.echo(json.dumps({"dryRun": dry_run, "resumedAt": outcome.resumed_at, **summary}))
+        return
+    told = ", ".join(f"{number:,} {name}" for name, number in summary.items() if name != "records")
+    resumed = f", resumed behind record {outcome.resumed_at:,}" if outcome.resumed_at else ""
+    typer.echo(f"{summary['records']:,} records{' (dry run)' if dry_run else ''}: {told}{resumed}")
+
+
+@app.command()
+def export(
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="File to write, which appears when it is whole; else standard output."),
+    ] = None,
+    form: Annotated[ExportFormat | None, typer.Option("--format", help="ndjson if not given.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where", metavar="NAME=VALUE", help="A filter of the list, such as role=admin; may be repeated."
+        ),
+    ] = None,
+    root: Root = None,
+) -> None:
+    """Write the users, as they are at one moment, in the order of their ids. Deleted users only with status=deleted.
+
+    Exit 0 if all were written, 2 on trouble.
+
+    Example: ai-admin users export --format csv --output users.csv
+
+    Example: ai-admin users export --where role=admin --where 'createdAt[gte]=2026-01-01T00:00:00Z'
+    """
+    with _told():
+        settings = load_settings(root)
+        pairs = [(name, value) for name, _, value in (each.partition("=") for each in where or ())]
+        asked = read_pairs(UserFilter, urlencode(pairs), "where")
+        chunks = export_users(settings, service("users export"), asked, form.value if form else "ndjson")
+        if output is None:
+            for chunk in chunks:
+                sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+        else:
+            with _private(output) as target:
+                target.writelines(chunks)
+
+
+@contextmanager
+def _private(path: Path) -> Iterator[IO[bytes]]:
+    """A file that only this account may read, in its place once it is whole."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=stderr,
+    )

@@ -1,0 +1,479 @@
+"""Imports of users: a file's records validated as the API does, and the directory brought to what they say.
+
+Records are taken in batches, each in one transaction that also keeps how far the import has come. Whatever ends it,
+the same file goes on behind its last whole batch, and nothing is done twice. A batch gives what its records would
+give one after the other:
+
+- New users go through COPY into a staging table and from there into `users`, all at once.
+- Whoever is there already as the record says is left alone.
+- All others (changes, conflicts, new owners) go one by one through the operations of the API, each in a savepoint.
+
+Every user who is created or changed has an event. A record that is refused is kept with its line and reason.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import IO, Any, NamedTuple, TypeVar
+from uuid import UUID
+
+import orjson
+import psycopg
+from psycopg.types.json import Jsonb
+from pydantic import ValidationError
+from uuid_utils.compat import uuid7
+
+from ai_admin.access.actors import Actor
+from ai_admin.access.standing import require_standing
+from ai_admin.audit import events
+from ai_admin.audit.events import Action
+from ai_admin.config import Settings
+from ai_admin.database import Connection, Row, domain_error
+from ai_admin.errors import (
+    ApiError,
+    DatabaseUnavailable,
+    Detail,
+    DuplicateEmail,
+    DuplicateTag,
+    RequestInvalid,
+    SchemaOutdated,
+    Unauthenticated,
+)
+from ai_admin.etags import Precondition
+from ai_admin.folding import sort_key, words
+from ai_admin.http.validation import details_of
+from ai_admin.sql import queries
+from ai_admin.transfer.formats import FORMATS, WRITTEN, Format, Match, Record
+from ai_admin.transfer.session import session
+from ai_admin.users import directory
+from ai_admin.users.schemas import AiUserCreate, AiUserUpdate, Kind, Role
+
+# Records a transaction.
+BATCH = 2_000
+_SQL = {name: sql.replace("{columns}", directory.COLUMNS) for name, sql in queries("transfer").items()}
+_STAGED = (
+    "id", "tag", "email", "name", "name_key", "kind", "role", "status", "models", "attributes", "words", "audit_key",
+)  # fmt: skip
+_ANY_VERSION = Precondition(None)
+# What ends the import; every other error of the API is of one record.
+_ENDING = (Unauthenticated, DatabaseUnavailable, SchemaOutdated)
+_Item = TypeVar("_Item")
+
+
+class ImportElsewhere(Exception):
+    """Another process is importing this file."""
+
+
+class ImportedUser(AiUserCreate):
+    """A user of a file: what the API takes, and what an export has on top, which is left alone."""
+
+    id: object = None
+    created_at: object = None
+    updated_at: object = None
+    deleted_at: object = None
+    version: object = None
+
+
+@dataclass
+class Summary:
+    """What an import did, or a dry run would do, in records of the file."""
+
+    records: int = 0
+    created: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+
+    def add(self, other: "Summary") -> None:
+        """Count what another one has counted."""
+        for name, number in asdict(other).items():
+            setattr(self, name, getattr(self, name) + number)
+
+
+class Reject(NamedTuple):
+    """A record that was not taken: its line, and the members of the problem that the API would answer."""
+
+    line: int
+    problem: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an import is: octets of the file, all of them, and what it has done so far."""
+
+    position: int
+    size: int
+    summary: Summary
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an import; `id` is None for a dry run. `rejects` are read where they are kept."""
+
+    id: UUID | None
+    summary: Summary
+    # Records that an earlier run of the same file had done.
+    resumed_at: int
+    _rejects: list[Reject] = field(default_factory=list)
+
+    def rejects(self, settings: Settings) -> Iterator[Reject]:
+        """All rejects by their lines."""
+        if self.id is None:
+            yield from self._rejects
+        else:
+            yield from rejects_of(settings, self.id)
+
+
+class _New(NamedTuple):
+    """A valid record: the whole user, as the API would create them, and which members the file has.
+
+    `staged` and `event` are what creating the user takes, made beforehand.
+    """
+
+    line: int
+    user: dict[str, Any]
+    sent: frozenset[str]
+    staged: tuple[str | None, ...]
+    event: events.PreparedEvent
+
+
+class _Batch(NamedTuple):
+    records: int
+    position: int
+    users: list[_New]
+    rejects: list[Reject]
+
+
+def import_users(
+    settings: Settings,
+    by: Actor,
+    file: IO[bytes],
+    form: str,
+    *,
+    match: Match | None = None,
+    dry_run: bool = False,
+    batch: int = BATCH,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Outcome:
+    """Bring the directory to what the file says. `file` can seek; `form` is one of `FORMATS`.
+
+    Users are found by `match`, that of the format if not given; who has no email, by tag. Goes on with an import of
+    the same file, format and actor that has not ended. Raises `FileInvalid` behind the last batch that could be read,
+    `ImportElsewhere`, `Unauthenticated` where `by` was put out meanwhile, `DatabaseUnavailable`, `SchemaOutdated`.
+    """
+    chosen = FORMATS[form]
+    by_members = match or chosen.match
+    size = file.seek(0, os.SEEK_END)
+    with session(settings) as connection:
+        place = None if dry_run else _started(connection, _digest(file, form, by_members, by))
+        done = Summary() if place is None else place[1]
+        file.seek(0)
+        by = events.with_audit_key(connection, by)
+        run = _Run(connection, by, chosen, by_members, place and place[0])
+        resumed_at = done.records
+        progress(Progress(0, size, done))
+        for each in _ahead(_batches(file, by, chosen, resumed_at, batch)):
+            done.add(run.take(each, done.records))
+            progress(Progress(each.position, size, done))
+        if place is not None:
+            connection.execute(_SQL["finish"], {"id": place[0]})
+    return Outcome(place and place[0], done, resumed_at, run.kept)
+
+
+def rejects_of(settings: Settings, import_id: UUID) -> Iterator[Reject]:
+    """The rejects of an import by their lines, as many as there are."""
+    with session(settings) as connection, connection.transaction(), connection.cursor("rejects") as cursor:
+        for row in cursor.execute(_SQL["rejects"], {"id": import_id}):
+            yield Reject(row["line"], row["problem"])
+
+
+def _digest(file: IO[bytes], form: str, match: Match, by: Actor) -> bytes:
+    """What the import is known by: the octets of the file, how they are read, and for whom."""
+    digest = hashlib.sha256(f"{form} {match} {by.user_id}\n".encode())
+    file.seek(0)
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.digest()
+
+
+def _started(connection: Connection, digest: bytes) -> tuple[UUID, Summary]:
+    """The import of this file that has not ended, or a new one; and what it has done."""
+    with connection.transaction():
+        connection.execute(_SQL["clear"])
+        connection.execute(_SQL["start"], {"id": uuid7(), "digest": digest})
+        row = connection.execute(_SQL["unfinished"], {"digest": digest}).fetchone()
+    if row is None:
+        raise ImportElsewhere("another process has just finished the import of this file")
+    return row.pop("id"), Summary(**row)
+
+
+# Validation, in a thread of its own: while the database writes a batch the next one is read
+
+
+def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The items, each made while the one before it is used."""
+    with ThreadPoolExecutor(1, "read-import") as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
+
+
+def _batches(file: IO[bytes], by: Actor, form: Format, skipped: int, size: int) -> Iterator[_Batch]:
+    records = islice(form.read(file), skipped, None)
+    while taken := list(islice(records, size)):
+        users: list[_New] = []
+        rejects: list[Reject] = []
+        for record in taken:
+            try:
+                users.append(_validated(record, by))
+            except RequestInvalid as error:
+                rejects.append(_reject(record.line, error))
+        yield _Batch(len(taken), file.tell(), users, rejects)
+
+
+def _validated(record: Record, by: Actor) -> _New:
+    """The user of a record. Raises `RequestInvalid` as the API does for the same members."""
+    if isinstance(record.members, str):
+        raise RequestInvalid.at("body", message=record.members)
+    try:
+        if isinstance(record.members, bytes):
+            new = ImportedUser.model_validate_json(record.members)
+        else:
+            new = ImportedUser.model_validate(record.members)
+    except ValidationError as error:
+        raise RequestInvalid(details=details_of(error, "body")) from None
+    user: dict[str, Any] = {
+        "tag": new.tag,
+        "email": new.email,
+        "name": new.name or new.tag,
+        "kind": new.kind.value,
+        "role": new.role.value,
+        "status": new.status,
+        "models": new.models,
+        "attributes": new.attributes,
+    }
+    sent = new.model_fields_set & _WRITTEN
+    user_id, audit_key = uuid7(), os.urandom(32)
+    event = events.prepared(by, Action.USERS_CREATE, user_id, audit_key, events.changed({}, user))
+    staged = _staged(user_id, user, audit_key)
+    return _New(record.line, user, frozenset(sent if new.name else sent - {"name"}), staged, event)
+
+
+_WRITTEN = frozenset(WRITTEN)
+
+
+def _reject(line: int, error: ApiError) -> Reject:
+    problem: dict[str, Any] = {"errorCode": error.code.value, "detail": " ".join(error.detail.split())}
+    if error.details:
+        problem["details"] = [_plain(detail) for detail in error.details]
+    return Reject(line, problem)
+
+
+def _plain(detail: Detail) -> dict[str, Any]:
+    """The fault as jsonb takes it: the name of an unknown member may have U+0000 in it, or half a letter."""
+    return {**detail, "loc": [_printable(part) for part in detail["loc"]]}
+
+
+def _printable(part: str | int) -> str | int:
+    return part.encode("utf-8", "replace").decode().replace("\0", "?") if isinstance(part, str) else part
+
+
+class _Run:
+    """An import at work on its connection. `kept` are the rejects of a dry run."""
+
+    def __init__(self, connection: Connection, by: Actor, form: Format, match: Match, import_id: UUID | None) -> None:
+        self._connection = connection
+        self._by = by
+        self._only_new = form.only_new
+        self._match = match
+        self._id = import_id
+        self._roles: dict[str, ApiError | None] = {}
+        self.kept: list[Reject] = []
+        if import_id is None:
+            connection.execute(_SQL["foresee"])
+
+    def take(self, batch: _Batch, records: int) -> Summary:
+        """Take a batch that comes behind so many records; all of it, or nothing."""
+        with self._connection.transaction():
+            if self._id is not None:
+                row = self._connection.execute(_SQL["lock"], {"id": self._id}).fetchone()
+                if row is None or row["records"] != records:
+                    raise ImportElsewhere("another process goes on with the import of this file")
+            self._connection.execute(_SQL["stage"])
+            summary, rejects = Summary(records=batch.records), list(batch.rejects)
+            for users in _chunks(batch.users):
+                self._take_distinct(users, summary, rejects)
+            summary.rejected = len(rejects)
+            if self._id is None:
+                self.kept += rejects
+            else:
+                self._keep(summary, rejects)
+        return summary
+
+    def _keep(self, summary: Summary, rejects: list[Reject]) -> None:
+        if rejects:
+            copying = "COPY import_rejects (import_id, line, problem) FROM STDIN"
+            with self._connection.cursor() as cursor, cursor.copy(copying) as copy:
+                for reject in rejects:
+                    copy.write_row((self._id, reject.line, Jsonb(reject.problem)))
+        self._connection.execute(_SQL["advance"], {"id": self._id, **asdict(summary)})
+
+    def _take_distinct(self, users: list[_New], summary: Summary, rejects: list[Reject]) -> None:
+        """Take users of whom no two have a tag or an email address in common."""
+        inserted = self._insert([user for user in users if self._is_plain(user)])
+        summary.created += len(inserted)
+        others = [user for user in users if user.user["tag"] not in inserted]
+        present = self._present(others)
+        for new in others:
+            before = present.get(self._key(new.user))
+            if before is not None and not directory.differs(before, self._changes(new)):
+                summary.unchanged += 1
+                continue
+            try:
+                self._take_one(new, summary)
+            except _ENDING:
+                raise
+            except ApiError as error:
+                rejects.append(_reject(new.line, error))
+
+    # Users who are new
+
+    def _is_plain(self, new: _New) -> bool:
+        """Whether nothing but a conflict can stand in the way of creating this user."""
+        user = new.user
+        if user["role"] == Role.OWNER or (user["kind"] == Kind.HUMAN and user["email"] is None):
+            return False
+        if user["role"] not in self._roles:
+            try:
+                self._by.require_role_grant(Role(user["role"]))
+                self._roles[user["role"]] = None
+            except ApiError as error:
+                self._roles[user["role"]] = error
+        return self._roles[user["role"]] is None
+
+    def _insert(self, users: list[_New]) -> set[str]:
+        """Create those whose tag and address nobody has; returns their tags."""
+        if not users:
+            return set()
+        with self._connection.cursor() as cursor:
+            cursor.execute("TRUNCATE staged_users")
+            with cursor.copy(f"COPY staged_users ({', '.join(_STAGED)}) FROM STDIN") as copy:
+                for new in users:
+                    copy.write_row(new.staged)
+            if self._id is None:
+                return self._foresee(users)
+            inserted = {row["tag"] for row in cursor.execute(_SQL["insert"])}
+        # After the insert, which waits for whoever is about to take a tag or an address.
+        require_standing(self._connection, self._by)
+        events.write_prepared(self._connection, [new.event for new in users if new.user["tag"] in inserted])
+        return inserted
+
+    def _foresee(self, users: list[_New]) -> set[str]:
+        """For a dry run: the tags of those who would be created, who are remembered for later records."""
+        tags = {row["tag"] for row in self._connection.execute(_SQL["would_insert"])}
+        with self._connection.cursor() as cursor, cursor.copy("COPY foreseen_users FROM STDIN") as copy:
+            for user in (new.user for new in users if new.user["tag"] in tags):
+                copy.write_row((user["tag"], user["email"] and user["email"].lower(), Jsonb(user)))
+        return tags
+
+    # Users who are there already, or stand in the way
+
+    def _key(self, user: dict[str, Any]) -> tuple[str, str]:
+        if self._match == "email" and user["email"] is not None:
+            return "email", user["email"].lower()
+        return "tag", user["tag"]
+
+    def _present(self, users: list[_New]) -> dict[tuple[str, str], Row]:
+        """Those users of the directory whom the records name, by key."""
+        found: dict[tuple[str, str], Row] = {}
+        keys = [self._key(new.user) for new in users]
+        for member in ("tag", "email"):
+            wanted = [key for kind, key in keys if kind == member]
+            if wanted:
+                rows = self._connection.execute(_SQL[f"by_{member}"], {"keys": wanted}).fetchall()
+                found |= {(member, row[member].lower()): row for row in rows}
+        return found
+
+    def _changes(self, new: _New) -> dict[str, Any]:
+        """What the record says about a user who is there."""
+        return {member: new.user[member] for member in new.sent - self._only_new}
+
+    def _take_one(self, new: _New, summary: Summary) -> None:
+        """Create or change one user as the API does. Raises what it raises, as domain errors."""
+        if self._id is None and self._is_foreseen(new, summary):
+            return
+        try:
+            # A dry run sees what would come of it, and leaves nothing.
+            with self._connection.transaction(force_rollback=self._id is None):
+                before = self._present([new]).get(self._key(new.user))
+                if before is None:
+                    asked = {member: new.user[member] for member in new.sent}
+                    directory.create(self._connection, self._by, AiUserCreate.model_validate(asked | _named(new)))
+                    summary.created += 1
+                    return
+                update = AiUserUpdate.model_validate(self._changes(new))
+                after = directory.change(self._connection, self._by, before["id"], update, _ANY_VERSION)
+        except psycopg.Error as error:
+            raise domain_error(error) from error
+        if after["version"] == before["version"]:
+            summary.unchanged += 1
+        else:
+            summary.changed += 1
+
+    def _is_foreseen(self, new: _New, summary: Summary) -> bool:
+        """Whether a record before this one would have created the user; raises what then stands in the way."""
+        asked = {"tag": new.user["tag"], "email": new.user["email"] and new.user["email"].lower()}
+        rows = self._connection.execute(_SQL["foreseen"], asked).fetchall()
+        same = [row["members"] for row in rows if self._key(row["members"]) == self._key(new.user)]
+        if len(rows) > len(same):
+            raise DuplicateEmail if self._key(new.user)[0] == "tag" else DuplicateTag
+        if not same:
+            return False
+        if directory.differs(same[0], self._changes(new)):
+            summary.changed += 1
+        else:
+            summary.unchanged += 1
+        return True
+
+
+def _named(new: _New) -> dict[str, Any]:
+    return {"tag": new.user["tag"], "name": new.user["name"]}
+
+
+def _staged(user_id: UUID, user: dict[str, Any], audit_key: bytes) -> tuple[str | None, ...]:
+    tag, email, name = user["tag"], user["email"], user["name"]
+    return (
+        str(user_id),
+        tag,
+        email,
+        name,
+        sort_key(name),
+        user["kind"],
+        user["role"],
+        user["status"],
+        # Neither a pattern of models nor a word has a blank in it.
+        " ".join(user["models"]),
+        orjson.dumps(user["attributes"]).decode(),
+        " ".join(words(tag, email, name)),
+        f"\\x{audit_key.hex()}",
+    )
+
+
+def _chunks(users: Iterable[_New]) -> Iterator[list[_New]]:
+    """The users in their order, cut wherever one has the tag or address of one before: they follow one another."""
+    chunk: list[_New] = []
+    seen: set[str] = set()
+    for new in users:
+        # An address has an @, and a tag has none.
+        keys = {new.user["tag"], (new.user["email"] or new.user["tag"]).lower()}
+        if seen & keys:
+            yield chunk
+            chunk, seen = [], set()
+        chunk.append(new)
+        seen |= keys
+    if chunk:
+        yield chunk

@@ -1,0 +1,464 @@
+"""The console over HTTP: who gets in, what they may do there, and the tricks that are played on pages."""
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from unittest import mock
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import psycopg
+import pytest
+from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import read_mo
+from babel.messages.pofile import read_po
+
+from ai_admin.access import sessions
+from ai_admin.access.tokens import digest, make_key
+from ai_admin.config import Settings
+from ai_admin.console import catalogue
+from ai_admin.operations import operation_of
+from ai_admin.server import create_server_app
+from ai_admin.users.schemas import Role
+from tests.conftest import AS_OWNER, BASE_URL, OWNER_ID, OWNER_KEY
+
+CONSOLE = "/ai/admin/console"
+USERS = "/ai/admin/users"
+_FOLDER = catalogue.FOLDER
+_TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
+pytestmark = pytest.mark.in_process
+
+
+class Browser:
+    """A browser without scripts: cookies, forms with their tokens, and no credential of its own."""
+
+    def __init__(self, transport: httpx.BaseTransport) -> None:
+        self.http = httpx.Client(transport=transport, base_url=BASE_URL)
+        self.api = httpx.Client(transport=transport, base_url=BASE_URL, headers=AS_OWNER)
+
+    def get(self, path: str) -> httpx.Response:
+        """A page."""
+        return self.http.get(f"{CONSOLE}{path}")
+
+    def post(self, path: str, form: dict[str, object] | None = None, at: str = "/account") -> httpx.Response:
+        """A form with the token that the page `at` gives out."""
+        token = _TOKEN.search(self.get(at).text)
+        assert token
+        return self.http.post(f"{CONSOLE}{path}", data={"csrf_token": token[1], **(form or {})})
+
+    def sign_in(self, key: str = OWNER_KEY, **form: object) -> httpx.Response:
+        """Sign in with a key."""
+        return self.post("/sign-in", {"key": key, **form}, "/sign-in")
+
+    def session(self) -> str | None:
+        """The token of the session."""
+        return self.http.cookies.get(sessions.COOKIE, path=CONSOLE)
+
+
+@pytest.fixture
+def browser(settings: Settings, tmp_path: Path) -> Iterator[Browser]:
+    """A browser at the console of an empty directory."""
+    with mock.patch.dict(os.environ, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}):
+        app = create_server_app(settings)
+        made = Browser(httpx.WSGITransport(app=app))
+        yield made
+        app.extensions["ai_admin"].database.close()
+
+
+@pytest.fixture
+def owner(browser: Browser) -> Browser:
+    """A browser in which the owner is signed in."""
+    assert browser.sign_in().status_code == 303
+    return browser
+
+
+def made(browser: Browser, **members: object) -> dict[str, str]:
+    """A user, made through the API."""
+    answer = browser.api.post(USERS, json={"kind": "service", **members})
+    assert answer.status_code == 201, answer.text
+    user: dict[str, str] = answer.json()
+    return user
+
+
+def key_of(browser: Browser, role: str) -> str:
+    """The key of a new user of a role."""
+    user = made(browser, tag=f"a-{role}", role=role)
+    return str(browser.api.post(f"{USERS}/{user['id']}/keys", json={"name": "k"}).json()["key"])
+
+
+# Getting in and out
+
+
+def test_a_key_is_exchanged_for_a_session(browser: Browser, sql: psycopg.Connection) -> None:
+    """The cookie is kept from scripts and other sites; the key is in no cookie, the token not in the database."""
+    answer = browser.sign_in()
+    assert answer.headers["Location"] == CONSOLE
+    cookie = next(line for line in answer.headers.get_list("Set-Cookie") if line.startswith(sessions.COOKIE))
+    assert {"HttpOnly", "SameSite=Strict", f"Path={CONSOLE}"} <= set(cookie.split("; "))
+    assert OWNER_KEY not in str(answer.headers)
+    token = browser.session()
+    assert token
+    rows = sql.execute("SELECT digest FROM console_sessions").fetchall()
+    assert rows == [(digest(token),)]
+    assert browser.get("/users").status_code == 200
+
+
+def test_behind_tls_the_cookie_is_for_tls(browser: Browser) -> None:
+    """A proxy that ends TLS says so, and then the cookie never travels without."""
+    browser.http.headers["X-Forwarded-Proto"] = "https"
+    answer = browser.sign_in()
+    assert all("Secure" in line for line in answer.headers.get_list("Set-Cookie") if line.startswith(sessions.COOKIE))
+
+
+@pytest.mark.parametrize(
+    "key", ["", "aia_cut", make_key(), "a.b.c", "x" * 5000], ids=["none", "cut", "other", "jwt", "long"]
+)
+def test_what_is_no_key_opens_nothing(browser: Browser, key: str) -> None:
+    """The form again, with the fault beside the field; what was typed is not in it."""
+    answer = browser.sign_in(key)
+    assert answer.status_code == 401
+    assert 'aria-invalid="true"' in answer.text
+    assert not key or key not in answer.text
+    assert browser.get("/users").headers["Location"].startswith(f"{CONSOLE}/sign-in?next=")
+
+
+def test_a_revoked_key_ends_its_sessions(owner: Browser) -> None:
+    """At once: nobody keeps a page open that their key no longer opens."""
+    key = owner.api.post(f"{USERS}/{OWNER_ID}/keys", json={"name": "second"}).json()
+    owner.sign_in(key["key"])
+    assert owner.get("/users").status_code == 200
+    owner.api.delete(f"{USERS}/{OWNER_ID}/keys/{key['id']}")
+    assert owner.get("/users").status_code == 303
+
+
+def test_signing_out_ends_the_session_on_the_server(owner: Browser) -> None:
+    """A cookie that somebody kept a copy of is worth nothing."""
+    token = owner.session()
+    assert token
+    owner.post("/sign-out")
+    assert owner.session() is None
+    owner.http.cookies.set(sessions.COOKIE, token, domain="ai-admin.test", path=CONSOLE)
+    assert owner.get("/users").status_code == 303
+
+
+def test_a_session_ends_by_itself(owner: Browser, sql: psycopg.Connection) -> None:
+    """Over is over, whatever the browser still sends."""
+    sql.execute("UPDATE console_sessions SET expires_at = now()")
+    assert owner.get("/users").status_code == 303
+
+
+def test_a_session_from_before_is_not_taken_over(browser: Browser) -> None:
+    """Whoever plants a token or signs in first does not share the session that follows (CWE-384)."""
+    browser.http.cookies.set(sessions.COOKIE, "planted", domain="ai-admin.test", path=CONSOLE)
+    browser.sign_in()
+    first = browser.session()
+    assert first != "planted"
+    browser.sign_in()
+    assert browser.session() != first
+    other = httpx.Client(transport=browser.http._transport, base_url=BASE_URL, cookies={sessions.COOKIE: str(first)})
+    assert other.get(f"{CONSOLE}/users").status_code == 303
+
+
+def test_a_session_opens_no_api_and_a_key_no_page(owner: Browser) -> None:
+    """What a browser sends along by itself changes nothing through the API, and a page asks for its own sign-in."""
+    assert owner.http.get(USERS).status_code == 401
+    assert owner.api.get(f"{CONSOLE}/users").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "/ai/admin/console/..//evil",
+        "/ai/admin/consolex",
+        "javascript:alert(1)",
+        "/ai/admin/users",
+        "/ai/admin/console\r\nX: y",
+    ],
+)
+def test_signing_in_leads_nowhere_else(browser: Browser, target: str) -> None:
+    """An address that comes with a link is followed only within the console (CWE-601)."""
+    assert browser.sign_in(next=target).headers["Location"] == CONSOLE
+    shown = browser.http.get(f"{CONSOLE}/sign-in", params={"next": target})
+    assert target not in shown.text
+    (sealed, _) = re.findall(r'name="next" value="([0-9a-f]+)"', shown.text)
+    assert browser.sign_in(next=sealed).headers["Location"] == CONSOLE
+
+
+def test_signing_in_leads_back_to_the_page(browser: Browser) -> None:
+    """A link reproduces the view, also for who had to sign in first."""
+    asked = browser.get("/users?q=winifred").headers["Location"]
+    assert "winifred" not in asked
+    sealed = parse_qs(urlsplit(asked).query)["next"][0]
+    assert browser.sign_in(next=sealed).headers["Location"] == f"{CONSOLE}/users?q=winifred"
+
+
+# Forms of others, frames, scripts
+
+
+def test_no_form_without_its_token(owner: Browser) -> None:
+    """Every POST of the console wants the token of this browser's own form; nothing is changed without (CWE-352)."""
+    user = made(owner, tag="ada")
+    other = Browser(owner.http._transport)
+    foreign = _TOKEN.search(other.get("/sign-in").text)
+    assert foreign
+    for path in ("/users/new", f"/users/{user['id']}/status", "/users/bulk", "/language", "/sign-out", "/sign-in"):
+        for token in ({}, {"csrf_token": ""}, {"csrf_token": foreign[1]}):
+            form = {"status": "deleted", "version": "1", "tag": "x", "email": "x@y.zz", **token}
+            assert owner.http.post(f"{CONSOLE}{path}", data=form).status_code == 400, path
+    assert owner.api.get(f"{USERS}/{user['id']}").json()["status"] == "active"
+    assert owner.get("/users").status_code == 200
+
+
+def test_no_form_from_another_site(owner: Browser) -> None:
+    """A browser says where a form comes from, and that is believed too."""
+    owner.http.headers["Sec-Fetch-Site"] = "same-site"
+    assert owner.post("/language", {"language": "vi"}).status_code == 403
+
+
+def test_pages_are_framed_by_nobody_and_run_nothing_foreign(owner: Browser) -> None:
+    """Each page, and each error, has the policy; none has a script, a style or a handler in it."""
+    user = made(owner, tag="ada")
+    for path in (
+        "/sign-in",
+        "/overview",
+        "/users",
+        "/users/new",
+        f"/users/{user['id']}",
+        "/audit",
+        "/account",
+        "/users?x=1",
+    ):
+        answer = owner.get(path)
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert not re.search(r"<style|style=|\son\w+=|<script(?! src=\"/ai/admin/console/files/)", answer.text), path
+        assert not re.search(r"(?:src|href|action)=\"(?:https?:)?//", answer.text), path
+
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+
+
+def test_nothing_that_people_write_becomes_markup(owner: Browser) -> None:
+    """Names, attributes, searches, names of keys, reasons, and the log of all of them (CWE-79)."""
+    user = made(owner, tag="ada", name=EVIL, attributes={EVIL: EVIL})
+    page = f"/users/{user['id']}"
+    owner.post(page + "/keys", {"name": EVIL})
+    owner.post(page + "/secrets", {"name": "openai", "provider": "openai", "value": "sk-1234567890abcdef"})
+    revealed = owner.post(page + "/secrets/openai/reveal", {"reason": EVIL})
+    assert "sk-1234567890abcdef" in revealed.text
+    answers = [revealed, owner.post("/users/new", {"tag": EVIL, "name": EVIL, "models": EVIL, "attributes": EVIL})]
+    answers += [owner.post("/users/bulk", {"action": "suspend", "id": user["id"]})]
+    found = owner.http.get(f"{CONSOLE}/users", params={"q": EVIL, "attributes[" + EVIL + "]": EVIL, "sort": "name"})
+    answers += [found, owner.get("/users"), owner.get(page), owner.get("/audit"), owner.get("/overview")]
+    for answer in answers:
+        assert "<script>alert" not in answer.text
+        assert "<img src=x" not in answer.text
+        assert "alert(1)" in answer.text or answer.url.path.endswith("/overview")
+
+
+# Roles
+
+
+def test_each_role_sees_and_does_what_it_may(browser: Browser) -> None:
+    """A page that is not theirs is a 403 in words, and what they may not do is not offered."""
+    user = made(browser, tag="ada")
+    pages = {"/overview", "/users", f"/users/{user['id']}", "/audit", "/users/new", "/account"}
+    refused = {
+        "owner": set(),
+        "admin": {"/audit"},
+        "auditor": {"/users/new"},
+        "member": pages - {"/account"},
+    }
+    forms = {
+        "/users/new": {"owner", "admin"},
+        "/users/bulk": {"owner", "admin"},
+        f"/users/{user['id']}": {"owner", "admin"},
+        f"/users/{user['id']}/keys": {"owner", "admin"},
+        f"/users/{user['id']}/secrets": {"owner", "admin"},
+        f"/users/{user['id']}/secrets/x/reveal": {"owner"},
+    }
+    for role in Role:
+        own = Browser(browser.http._transport)
+        assert own.sign_in(key_of(browser, role.value)).status_code == 303
+        answers = {path: own.get(path).status_code for path in pages}
+        assert {path for path, status in answers.items() if status == 403} == refused[role.value], role
+        assert all(status in {200, 403} for status in answers.values()), answers
+        for path, allowed in forms.items():
+            assert (own.post(path).status_code == 403) == (role.value not in allowed), (role, path)
+    assert browser.api.get(f"{USERS}/{user['id']}").json()["version"] == 1
+
+
+def test_every_page_says_who_may_enter(settings: Settings, tmp_path: Path) -> None:
+    """The pages that anybody may see are these; each of the others wants a session."""
+    with mock.patch.dict(os.environ, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}):
+        app = create_server_app(settings)
+    public = set()
+    for rule in app.url_map.iter_rules():
+        operation = operation_of(app, rule.endpoint)
+        assert operation
+        assert operation.page == rule.rule.startswith(CONSOLE)
+        if operation.page:
+            assert (rule.methods or set()) <= {"GET", "HEAD", "POST", "OPTIONS"}
+            if operation.entry == "public":
+                public.add(rule.rule.removeprefix(CONSOLE))
+    assert public == {"/sign-in", "/sign-out", "/language", "/files/<File>"}
+
+
+# Work
+
+
+def names_on(page: str) -> list[str]:
+    """The names in a list, in their order."""
+    return re.findall(r'<td class="main-cell">.*?<bdi>(.*?)</bdi>', page, re.DOTALL)
+
+
+def link(page: str, relation: str) -> str | None:
+    """The address of the page before or after."""
+    found = re.search(rf'rel="{relation}" href="{CONSOLE}([^"]+)"', page)
+    return found and found[1].replace("&amp;", "&")
+
+
+def test_pages_turn_both_ways(owner: Browser) -> None:
+    """Forward to the end and back to the start, each page the same on both ways and nobody twice."""
+    for number in range(23):
+        made(owner, tag=f"u{number:02}", name=f"Name {number:02}")
+    page = owner.get("/users?q=name&sort=name&size=5").text
+    forward = [names_on(page)]
+    while after := link(page, "next"):
+        page = owner.get(after).text
+        forward.append(names_on(page))
+    assert list(chain(*forward)) == [f"Name {number:02}" for number in range(23)]
+    back = [names_on(page)]
+    while before := link(page, "prev"):
+        page = owner.get(before).text
+        back.append(names_on(page))
+    assert list(chain(*back[::-1]))[-23:] == list(chain(*forward))
+    assert back[-1] == forward[0]
+
+
+def test_filters_stand_in_the_address_as_chips(owner: Browser) -> None:
+    """Each chip is a link to the same list without it; what the list does not know is refused."""
+    made(owner, tag="ada", role="admin")
+    made(owner, tag="bob")
+    page = owner.get("/users?role=admin&q=&sort=tag").text
+    assert names_on(page) == ["ada"]
+    assert f'href="{CONSOLE}/users?sort=tag"' in page
+    assert owner.get("/users?rolle=admin").status_code == 400
+    assert "No user matches" in owner.get("/users?q=nobody").text
+
+
+def test_a_user_is_created_and_faults_stand_beside_their_fields(owner: Browser) -> None:
+    """What was typed is still there when the form comes back."""
+    made(owner, tag="taken")
+    wrong = owner.post("/users/new", {"tag": "taken", "kind": "human", "name": "Ada", "email": "ada@example.com"})
+    assert wrong.status_code == 409
+    assert "Another user has this tag." in wrong.text
+    assert 'value="Ada"' in wrong.text
+    assert 'id="h-email"' in owner.post("/users/new", {"tag": "ada", "kind": "human"}).text.split("f-kind")[0]
+    right = owner.post("/users/new", {"tag": "ada", "email": "ada@example.com", "models": "gpt-5*\nclaude-*"})
+    assert right.status_code == 303
+    assert owner.api.get(f"{USERS}?tag=ada").json()["data"][0]["models"] == ["gpt-5*", "claude-*"]
+
+
+def form_of(user: dict[str, str], **members: str) -> dict[str, object]:
+    """The profile's form as it was loaded, with changes."""
+    present = {name: user[name] or "" for name in ("tag", "email", "name", "kind", "role")}
+    return {**present, "models": "", "attributes": "", "version": user["version"], **members}
+
+
+def test_who_was_slower_sees_both_and_chooses(owner: Browser) -> None:
+    """Nothing of another's change is overwritten unawares; the second save goes by the version that was shown."""
+    user = made(owner, tag="ada", name="Ada")
+    page = f"/users/{user['id']}"
+    owner.api.put(f"{USERS}/{user['id']}", json={"name": "Theirs"})
+    answer = owner.post(page, form_of(user, name="Ours"))
+    assert answer.status_code == 412
+    assert "Theirs" in answer.text
+    assert "Ours" in answer.text
+    assert owner.api.get(f"{USERS}/{user['id']}").json()["name"] == "Theirs"
+    assert owner.post(page, form_of(user, name="Ours", version="2")).status_code == 303
+    assert owner.api.get(f"{USERS}/{user['id']}").json()["name"] == "Ours"
+
+
+def test_a_key_is_shown_once(owner: Browser) -> None:
+    """In the answer that makes it, and on no page after."""
+    page = f"/users/{made(owner, tag='ada')['id']}"
+    key = re.search(r"aia_\w{49}", owner.post(f"{page}/keys", {"name": "k"}).text)
+    assert key
+    assert owner.api.get("/ai/me", headers={"Authorization": f"Bearer {key[0]}"}).status_code == 200
+    assert key[0] not in owner.get(page).text
+    listed = owner.api.get(f"{USERS}{page.removeprefix('/users')}/keys").json()["data"]
+    rotated = owner.post(f"{page}/keys/{listed[0]['id']}/rotate", {"hours": "0"})
+    assert re.search(r"aia_\w{49}", rotated.text)
+    assert owner.post(f"{page}/keys/{listed[0]['id']}/revoke").status_code == 303
+
+
+def test_a_credential_is_shown_to_who_says_why(owner: Browser) -> None:
+    """Not by default, not without a reason, and not in the answer that refuses it; the log has the reason."""
+    page = f"/users/{made(owner, tag='ada')['id']}"
+    value = "sk-canary-1234567890"
+    assert value not in owner.post(f"{page}/secrets", {"name": "UPPER", "provider": "x", "value": value}).text
+    assert owner.post(f"{page}/secrets", {"name": "openai", "provider": "openai", "value": value}).status_code == 303
+    assert value not in owner.get(page).text
+    assert value not in owner.post(f"{page}/secrets/openai/reveal", {"reason": " "}).text
+    assert value in owner.post(f"{page}/secrets/openai/reveal", {"reason": "ticket 4711"}).text
+    assert "ticket 4711" in owner.get(page).text
+
+
+def test_several_users_at_once_and_back(owner: Browser) -> None:
+    """Asked about by name, done, and undone; who was changed meanwhile is left alone."""
+    users = [made(owner, tag=f"u{number}") for number in range(3)]
+    ids = [user["id"] for user in users]
+    asked = owner.post("/users/bulk", {"action": "suspend", "id": ids})
+    assert "Suspend 3 users?" in asked.text
+    chosen = re.findall(r'name="user" value="([^"]+)"', asked.text)
+    owner.api.put(f"{USERS}/{ids[0]}", json={"name": "changed meanwhile"})
+    done = owner.post("/users/bulk/apply", {"action": "suspend", "user": chosen})
+    assert "2 users suspended" in done.text
+    assert "1 was left alone" in done.text
+    undo = re.search(r'name="undo" value="([^"]+)"', done.text)
+    assert undo
+    assert "2 users as before" in owner.post("/users/bulk/undo", {"undo": undo[1]}).text
+    assert {owner.api.get(f"{USERS}/{user_id}").json()["status"] for user_id in ids} == {"active"}
+    assert owner.post("/users/bulk/undo", {"undo": undo[1][:-2] + "00"}).status_code == 400
+    assert owner.post("/users/bulk", {"action": "purge", "id": ids}).status_code == 400
+    assert owner.post("/users/bulk", {"action": "suspend"}).status_code == 400
+
+
+def test_pages_are_vietnamese_for_who_reads_it(owner: Browser) -> None:
+    """By the browser's wish, and by a choice that outlasts it."""
+    assert 'lang="vi"' in owner.http.get(f"{CONSOLE}/users", headers={"Accept-Language": "vi"}).text
+    owner.post("/language", {"language": "vi"})
+    page = owner.get("/users").text
+    assert 'lang="vi"' in page
+    assert "Người dùng" in page
+    assert owner.post("/language", {"language": "xx"}).status_code == 400
+
+
+def test_every_string_is_in_the_catalogue() -> None:
+    """A page is in one language, not in two; what is compiled is what is written."""
+    folder = _FOLDER / "vi" / "LC_MESSAGES"
+    with (folder / "console.po").open("rb") as file:
+        written = read_po(file, locale="vi")
+    with (folder / "console.mo").open("rb") as file:
+        compiled = read_mo(file)
+    methods = [("**.py", "python"), ("**.html", "jinja2")]
+    keywords = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2)}
+    options = {"**.html": {"trim_blocks": "true"}}
+    found = extract_from_dir(_FOLDER.parent, methods, options, keywords)
+    strings = {message if isinstance(message, str) else message[0] for _, _, message, *_ in found}
+    assert len(strings) > 100
+    for known in (written, compiled):
+        assert {text for text in strings if text not in known or not known[text].string} == set()
+    for message in written:
+        if message.id:
+            assert tuple(compiled[message.id].string or ()) == tuple(message.string or ())

@@ -1,0 +1,382 @@
+"""Imports of users: the directory holds what a file says, whatever is wrong with rows, whenever it is killed."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import psycopg
+import pytest
+from nacl.signing import SigningKey
+
+from ai_admin.access.actors import Actor, service
+from ai_admin.access.scopes import ROLE_SCOPES
+from ai_admin.audit.sealing import seal_waiting, verify_log
+from ai_admin.audit.seals import key_id
+from ai_admin.config import Settings
+from ai_admin.database import Database
+from ai_admin.errors import Unauthenticated
+from ai_admin.transfer.formats import LONGEST_LINE, FileInvalid, _from_cells, _quoted, _unquoted
+from ai_admin.transfer.importing import ImportElsewhere, Outcome, Summary, import_users
+from ai_admin.users.schemas import Role
+from tests.conftest import ROOT
+
+USERS = "/ai/admin/users"
+BY = service("import")
+
+
+def ndjson(*users: dict[str, Any]) -> io.BytesIO:
+    """A file with these users."""
+    return io.BytesIO(b"".join(json.dumps(user).encode() + b"\n" for user in users))
+
+
+def person(tag: str, **members: Any) -> dict[str, Any]:
+    """A human with an address of their own."""
+    return {"tag": tag, "email": f"{tag}@example.com", **members}
+
+
+def rejected(outcome: Outcome, settings: Settings) -> dict[int, str]:
+    """Lines and error codes of what was not taken."""
+    return {reject.line: reject.problem["errorCode"] for reject in outcome.rejects(settings)}
+
+
+def stored(sql: psycopg.Connection) -> list[tuple[Any, ...]]:
+    """All users but the tests' owner, without what the service sets."""
+    return sql.execute(
+        "SELECT tag, email, name, name_key, kind, role, status, models, attributes, words::text, version FROM users"
+        " WHERE tag <> 'zz-owner' ORDER BY tag, id"
+    ).fetchall()
+
+
+def logged(sql: psycopg.Connection) -> list[tuple[str, str]]:
+    """Actions of the log, with the tags of whom they are about."""
+    return sql.execute(
+        "SELECT tag, action FROM audit_events JOIN users ON users.id = target_id ORDER BY tag, action"
+    ).fetchall()
+
+
+def test_an_import_writes_what_the_api_would(settings: Settings, sql: psycopg.Connection, api: httpx.Client) -> None:
+    """Derived columns, defaults and events are those of a create: lists, searches and the log see no difference."""
+    users = [
+        person("Ada", name="Đặng Thị Ánh", models=["gpt-5*", "gpt-5*"], attributes={"team": "x", "n": [1, 2.5, None]}),
+        person("bob"),
+        {"tag": "bot", "kind": "service", "status": "suspended"},
+        person("boss", role="owner"),
+    ]
+    outcome = import_users(settings, BY, ndjson(*users), "ndjson")
+    assert outcome.summary == Summary(records=4, created=4)
+    imported = stored(sql)
+    sql.execute("DELETE FROM users WHERE tag <> 'zz-owner'")
+    for user in users:
+        assert api.post(USERS, json=user).status_code == 201
+    assert stored(sql) == imported
+    assert [action for _, action in logged(sql)] == ["users:create"] * 4
+
+
+def test_bad_rows_are_reported_and_the_others_taken(settings: Settings, sql: psycopg.Connection) -> None:
+    """Each with its line and what the API would say of it; no value of the row is repeated."""
+    lines = [
+        json.dumps(person("ada")),
+        "",
+        json.dumps(person("bad tag!", attributes={"secret": "sesame"})),
+        "{no json",
+        json.dumps(person("x", colour="sesame")),
+        '"text"',
+        json.dumps({"tag": "human-without-email"}),
+        json.dumps(person("ada2", email="ADA@example.com")),
+        '{"tag": "' + "x" * LONGEST_LINE + '"}',
+        json.dumps(person("nul", attributes={"a\0": 1})),
+        json.dumps(person("bob")),
+    ]
+    outcome = import_users(settings, BY, io.BytesIO("\n".join(lines).encode() + b"\n\xff\xfe\n"), "ndjson", batch=3)
+    assert rejected(outcome, settings) == {
+        line: "DUPLICATE_EMAIL" if line == 8 else "VALIDATION_ERROR" for line in (3, 4, 5, 6, 7, 8, 9, 10, 12)
+    }
+    assert outcome.summary == Summary(records=11, created=2, rejected=9)
+    assert [row[0] for row in stored(sql)] == ["ada", "bob"]
+    told = json.dumps([reject.problem for reject in outcome.rejects(settings)])
+    assert "sesame" not in told
+    assert "colour" in told
+
+
+def test_a_second_import_changes_what_differs_and_nothing_else(settings: Settings, sql: psycopg.Connection) -> None:
+    """An upsert is a PUT of the members that the file has: those it lacks stay, and equal ones make no version."""
+    import_users(settings, BY, ndjson(person("ada", name="Ada", models=["a"]), person("bob"), person("eve")), "ndjson")
+    again = ndjson(person("ADA", models=["b"]), person("bob"), {"tag": "eve", "status": "suspended"}, person("new"))
+    outcome = import_users(settings, BY, again, "ndjson")
+    assert outcome.summary == Summary(records=4, created=1, changed=2, unchanged=1)
+    rows = {row[0]: row for row in stored(sql)}
+    assert (rows["ada"][2], rows["ada"][7], rows["ada"][-1]) == ("Ada", ["b"], 2)
+    assert (rows["bob"][-1], rows["eve"][6], rows["eve"][1]) == (1, "suspended", "eve@example.com")
+    assert [one for one in logged(sql) if one[1] != "users:create"] == [
+        ("ada", "users:update"),
+        ("eve", "users:suspend"),
+    ]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 100])
+def test_rows_of_one_user_follow_one_another(settings: Settings, sql: psycopg.Connection, batch: int) -> None:
+    """What comes of a file does not depend on where batches end: a later row changes whom an earlier one made."""
+    users = [
+        person("ada", name="One"),
+        person("bob", email="ada2@example.com"),
+        person("ada", name="Two", email="new@example.com"),
+        person("eve", email="ADA@example.com"),
+        person("bob", email="ada@example.com"),
+        person("ada", name="Two"),
+    ]
+    outcome = import_users(settings, BY, ndjson(*users), "ndjson", batch=batch)
+    assert rejected(outcome, settings) == {5: "DUPLICATE_EMAIL", 6: "DUPLICATE_EMAIL"}
+    assert outcome.summary == Summary(records=6, created=3, changed=1, rejected=2)
+    assert [(row[0], row[1], row[2]) for row in stored(sql)] == [
+        ("ada", "new@example.com", "Two"),
+        ("bob", "ada2@example.com", "bob"),
+        ("eve", "ADA@example.com", "eve"),
+    ]
+
+
+def test_a_dry_run_says_what_would_come_and_leaves_nothing(settings: Settings, sql: psycopg.Connection) -> None:
+    """The summary is that of the import itself, also where rows of the file meet one another; nothing is written."""
+    import_users(settings, BY, ndjson(person("ada", name="Ada"), person("bob")), "ndjson")
+    before = stored(sql), logged(sql)
+    users = [
+        person("ada", name="New"), person("bob"), person("eve"), person("eve", name="Eve"), person("eve"),
+        person("mallory", email="EVE@example.com"), person("bad tag"), person("trent", email="bob@example.com"),
+    ]  # fmt: skip
+    foreseen = import_users(settings, BY, ndjson(*users), "ndjson", dry_run=True, batch=2)
+    assert (stored(sql), logged(sql)) == before
+    assert sql.execute("SELECT count(*) FROM imports WHERE finished_at IS NULL").fetchone() == (0,)
+    real = import_users(settings, BY, ndjson(*users), "ndjson", batch=2)
+    assert rejected(foreseen, settings) == rejected(real, settings)
+    assert foreseen.summary == real.summary == Summary(records=8, created=1, changed=2, unchanged=2, rejected=3)
+
+
+def admin(sql: psycopg.Connection, **members: Any) -> Actor:
+    """An administrator of the directory, without a key as far as standing goes."""
+    user_id = UUID("00000000-0000-7000-8000-00000000000a")
+    sql.execute(
+        "INSERT INTO users (id, tag, name, name_key, kind, role, status, models, attributes, words)"
+        " VALUES (%s, 'admin', 'admin', 'admin', 'service', 'admin', 'active', '{}', '{}', '')",
+        [user_id],
+    )
+    return Actor("test", user_id, role=Role.ADMIN, scopes=ROLE_SCOPES[Role.ADMIN], source="192.0.2.1", **members)
+
+
+def test_nobody_imports_a_role_that_they_may_not_grant(settings: Settings, sql: psycopg.Connection) -> None:
+    """An administrator makes members, and neither owners nor auditors, by a file as little as by a request."""
+    import_users(settings, BY, ndjson(person("boss", role="owner"), person("peer", role="member")), "ndjson")
+    users = [
+        person("a", role="owner"), person("b", role="auditor"), person("c"), person("boss", name="Gone"),
+        person("peer", role="owner"), person("d", role="admin"),
+    ]  # fmt: skip
+    outcome = import_users(settings, admin(sql), ndjson(*users), "ndjson")
+    assert rejected(outcome, settings) == dict.fromkeys((1, 2, 4, 5), "FORBIDDEN")
+    assert [row[0] for row in stored(sql)] == ["admin", "boss", "c", "d", "peer"]
+
+
+def test_who_is_put_out_imports_nothing_more(settings: Settings, sql: psycopg.Connection) -> None:
+    """Standing is looked at in each batch, as in each request; the batches before it stay."""
+    by = admin(sql)
+
+    def suspend(progress: Any) -> None:
+        if progress.summary.created == 4:
+            sql.execute("UPDATE users SET status = 'suspended' WHERE tag = 'admin'")
+
+    users = [person(f"u{number}") for number in range(10)]
+    with pytest.raises(Unauthenticated):
+        import_users(settings, by, ndjson(*users), "ndjson", batch=2, progress=suspend)
+    assert len(stored(sql)) == 1 + 4
+
+
+def test_the_last_owner_stays(settings: Settings, sql: psycopg.Connection) -> None:
+    """A file is no way round the rules of changes."""
+    outcome = import_users(settings, BY, ndjson({"tag": "zz-owner", "kind": "service", "role": "member"}), "ndjson")
+    assert rejected(outcome, settings) == {1: "LAST_OWNER"}
+    assert sql.execute("SELECT role FROM users").fetchall() == [("owner",)]
+
+
+_IMPORT = """
+import sys
+from pathlib import Path
+from ai_admin.access.actors import service
+from ai_admin.config import load_settings
+from ai_admin.transfer.importing import import_users
+with open(sys.argv[2], "rb") as file:
+    import_users(load_settings(Path(sys.argv[1])), service("import"), file, "ndjson", batch=20,
+                 progress=lambda progress: print(progress.summary.records, flush=True))
+"""
+
+
+def test_a_killed_import_goes_on_and_nothing_is_doubled(
+    settings: Settings, database: Database, sql: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Killed three times anywhere (SIGKILL): the same directory, one event a user, the whole report, and seals hold."""
+    rows = [person(f"u{number}") if number % 10 else person(f"bad {number}") for number in range(1000)]
+    path = tmp_path / "users.ndjson"
+    path.write_bytes(ndjson(*rows).getvalue())
+    for until in (100, 420, 700):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _IMPORT, str(settings.root), str(path)],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "apps")},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout
+            assert any(int(line) >= until for line in process.stdout)
+            process.send_signal(signal.SIGKILL)
+    with path.open("rb") as file:
+        outcome = import_users(settings, BY, file, "ndjson")
+    assert outcome.resumed_at >= 700
+    assert outcome.summary == Summary(records=1000, created=900, rejected=100)
+    assert list(rejected(outcome, settings)) == list(range(1, 1000, 10))
+    assert len(stored(sql)) == 900
+    assert logged(sql) == [(row[0], "users:create") for row in stored(sql)]
+    key = SigningKey(bytes(32))
+    assert sum(len(seal.ids) for seal in seal_waiting(database, key)) == 900
+    verification, waiting = verify_log(settings.secret, {key_id(key.verify_key): key.verify_key})
+    assert (verification.ok, waiting.events) == (True, 0)
+
+
+def test_two_imports_of_one_file_do_not_double_it(settings: Settings, sql: psycopg.Connection) -> None:
+    """Whoever comes second to a batch steps back; what the first one has done stays."""
+    users = [person(f"u{number}") for number in range(6)]
+
+    def intrude(progress: Any) -> None:
+        if progress.summary.records == 2:
+            import_users(settings, BY, ndjson(*users), "ndjson", batch=2)
+
+    with pytest.raises(ImportElsewhere):
+        import_users(settings, BY, ndjson(*users), "ndjson", batch=2, progress=intrude)
+    assert len(stored(sql)) == 6
+    assert len(logged(sql)) == 6
+
+
+CSV = """\
+tag,email,name,models,attributes,kind
+ada,ada@example.com,"Lovelace, Ada",gpt-5* claude-*,"{""team"": ""x""}",
+bot,,'=SUM(A1),,,service
+short,row
+worse,worse@example.com,x,,{no json,
+"multi
+line",m@example.com,,,,
+eve,eve@example.com,,,,
+"""
+
+
+def test_csv(settings: Settings, sql: psycopg.Connection) -> None:
+    """Quoted cells, several lines to a row, what a spreadsheet would take for a formula; rows have their first line."""
+    outcome = import_users(settings, BY, io.BytesIO(b"\xef\xbb\xbf" + CSV.encode()), "csv")
+    assert rejected(outcome, settings) == dict.fromkeys((4, 5, 6), "VALIDATION_ERROR")
+    rows = stored(sql)
+    assert [(row[0], row[2], row[7], row[8]) for row in rows] == [
+        ("ada", "Lovelace, Ada", ["gpt-5*", "claude-*"], {"team": "x"}),
+        ("bot", "=SUM(A1)", [], {}),
+        ("eve", "eve", [], {}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "content", "told"),
+    [
+        ("csv", b"", "is empty"),
+        ("csv", b"tag,colour\n", "no column 'colour'"),
+        ("csv", b"tag,tag\n", "twice"),
+        ("keycloak", b"{}", "no users at users"),
+        ("keycloak", b'{"users": [{}', "no JSON"),
+        ("openai", b"name,email", "no JSON"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(settings: Settings, form: str, content: bytes, told: str) -> None:
+    """Who takes the wrong format is told so."""
+    with pytest.raises(FileInvalid, match=told):
+        import_users(settings, BY, io.BytesIO(content), form)
+
+
+FOREIGN = {
+    "keycloak": {
+        "realm": "acme",
+        "users": [
+            {"id": "k-1", "username": "ada", "email": "ada@example.com", "firstName": "Ada", "lastName": "Lovelace",
+             "enabled": False, "attributes": {"team": ["x"], "sites": ["a", "b"]},
+             "credentials": [{"type": "password", "secretData": "sesame"}], "realmRoles": ["admin"]},
+            {"id": "k-2", "username": "service-account-bot", "serviceAccountClientId": "bot", "enabled": True},
+        ],
+    },
+    "litellm": {
+        "users": [
+            {"user_id": "ada", "user_email": "ada@example.com", "user_role": "proxy_admin_viewer", "models": ["gpt-5"],
+             "user_alias": "Ada Lovelace", "metadata": {"team": "x"}, "spend": 1.5},
+            {"user_id": "default_user_id", "user_email": None, "user_role": "internal_user", "models": []},
+        ],
+        "total": 2,
+    },
+    "openai": {
+        "object": "list",
+        "data": [
+            {"object": "organization.user", "id": "user_1", "name": "Ada Lovelace", "email": "ada@example.com",
+             "role": "owner", "added_at": 1711471533},
+            {"object": "organization.user", "id": "user_2", "name": "Bob", "email": "bob@example.com",
+             "role": "reader"},
+        ],
+        "has_more": False,
+    },
+    "open-webui": "Name,Email,Password,Role\n"
+    "Ada Lovelace,ada@example.com,sesame,admin\nBob,bob@example.com,x,pending\n",
+}  # fmt: skip
+TAKEN = {
+    "keycloak": [
+        ("ada", "Ada Lovelace", "human", "member", "suspended", [],
+         {"team": "x", "sites": ["a", "b"], "keycloakId": "k-1"}),
+        ("service-account-bot", "service-account-bot", "service", "member", "active", [], {"keycloakId": "k-2"}),
+    ],
+    "litellm": [
+        ("ada", "Ada Lovelace", "human", "auditor", "active", ["gpt-5"], {"team": "x", "litellmId": "ada"}),
+        ("default_user_id", "default_user_id", "service", "member", "active", ["*"], {"litellmId": "default_user_id"}),
+    ],
+    "openai": [
+        ("ada-example.com", "Ada Lovelace", "human", "admin", "active", [], {"openaiId": "user_1"}),
+        ("bob-example.com", "Bob", "human", "member", "active", [], {"openaiId": "user_2"}),
+    ],
+    "open-webui": [
+        ("ada-example.com", "Ada Lovelace", "human", "admin", "active", [], {}),
+        ("bob-example.com", "Bob", "human", "member", "suspended", [], {}),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", list(FOREIGN))
+def test_lists_of_other_systems(settings: Settings, sql: psycopg.Connection, form: str) -> None:
+    """Each by its public format; passwords stay where they are, and a second import changes nothing."""
+    source = FOREIGN[form]
+    content = source.encode() if isinstance(source, str) else json.dumps(source).encode()
+    outcome = import_users(settings, BY, io.BytesIO(content), form)
+    assert outcome.summary == Summary(records=2, created=2), list(outcome.rejects(settings))
+    assert [(row[0], row[2], *row[4:9]) for row in stored(sql)] == TAKEN[form]
+    assert "sesame" not in str(sql.execute("SELECT users::text FROM users").fetchall())
+    assert import_users(settings, BY, io.BytesIO(content), form).summary == Summary(records=2, unchanged=2)
+
+
+def test_another_systems_list_gives_nobody_who_is_there_another_role(
+    settings: Settings, sql: psycopg.Connection
+) -> None:
+    """Who is found by the address keeps tag and role; the list decides about new users alone."""
+    import_users(settings, BY, ndjson(person("ada", role="auditor", name="A")), "ndjson")
+    outcome = import_users(settings, BY, io.BytesIO(json.dumps(FOREIGN["openai"]).encode()), "openai")
+    assert outcome.summary == Summary(records=2, created=1, changed=1)
+    ada = stored(sql)[0]
+    assert (ada[0], ada[2], ada[5]) == ("ada", "Ada Lovelace", "auditor")
+
+
+def test_csv_cells_go_both_ways() -> None:
+    """Whatever a name begins with comes back as it was."""
+    for cell in ("=1", "'=1", "''=1", "'x", "-", "+a", "@b", "\tc", "x=1", ""):
+        assert _unquoted(_quoted(cell)) == cell
+        assert not _quoted(cell).startswith(("=", "+", "-", "@", "\t"))
+    assert _from_cells({"tag": "a", "models": "*  b", "email": ""}) == {"tag": "a", "models": ["*", "b"]}
