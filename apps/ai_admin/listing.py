@@ -177,14 +177,18 @@ def _count(connection: Connection, rows: str, conditions: Conditions) -> int:
 
 def _matches(listing: Listing, columns: str, items: list[Condition], most: int) -> str:
     """These columns of rows that match, so many at most and no matter which; through an index."""
-    rows = f"SELECT {columns} FROM {listing.table} {_where(items)}"
     if listing.gathers(items) or any(item.pinpoint for item in items):
-        # Materialized, so that the planner chooses as if all were wanted.
-        return f"WITH matches AS MATERIALIZED ({rows}) SELECT * FROM matches LIMIT {most}"
+        return _all_matches(listing, columns, items, most)
     # Along the index of a range: with a LIMIT alone the planner would hope to meet matches early in the table.
     ordered = {order.expression for order in listing.orders.values()}
     along = next((f"ORDER BY {item.column}" for item in items if item.column in ordered), "")
-    return f"{rows} {along} LIMIT {most}"
+    return f"SELECT {columns} FROM {listing.table} {_where(items)} {along} LIMIT {most}"
+
+
+def _all_matches(listing: Listing, columns: str, items: list[Condition], most: int) -> str:
+    """The same where probably all are wanted: materialized, so that the planner chooses as if they were."""
+    rows = f"SELECT {columns} FROM {listing.table} {_where(items)}"
+    return f"WITH matches AS MATERIALIZED ({rows}) SELECT * FROM matches LIMIT {most}"
 
 
 def _scarce(connection: Connection, listing: Listing, conditions: Conditions) -> list[Condition]:
@@ -312,7 +316,7 @@ class _Query:
     def seek(self, items: list[Condition], budget: int) -> str:
         """The page among so many matches of the conditions, and one more: `matched` tells whether those were all."""
         columns = f"{self._order.expression} AS key, id"
-        matches = _matches(self.listing, columns, items + self._start, budget + 1)
+        matches = _all_matches(self.listing, columns, items + self._start, budget + 1)
         return self._page(f"found AS MATERIALIZED ({matches})", "(SELECT count(*) FROM found)")
 
     def _page(self, found: str, matched: str) -> str:
