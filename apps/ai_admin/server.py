@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import threading
@@ -23,6 +24,11 @@ _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 # How long requests under way may take to finish when the server stops, in seconds.
 _DRAIN_S = 15
+
+# Most connections that a worker holds, idle ones with them; each costs some kilobytes.
+_MOST_CONNECTIONS = 16_384
+# Files that a worker may need beside its connections.
+_OTHER_FILES = 512
 
 
 def create_worker() -> AsgiApplication:
@@ -87,6 +93,8 @@ def serve(host: str, port: int, workers: int, metrics_folder: Path, ready: Calla
         workers=workers,
         factory=True,
         respawn_failed_workers=True,
+        # Counts connections, not requests. With the default, a thousand that are silent keep all others out.
+        backpressure=_connections(),
         workers_kill_timeout=_DRAIN_S,
         log_level=LogLevels.error,
     )
@@ -98,6 +106,16 @@ def serve(host: str, port: int, workers: int, metrics_folder: Path, ready: Calla
     logs.configure(settings.config.log_level)
     with sealing(settings):
         server.serve()
+
+
+def _connections() -> int:
+    """How many connections a worker can hold: the limit of open files is raised as far as that needs and may be."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = (_MOST_CONNECTIONS + _OTHER_FILES, most)
+    files = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+    return max(files - _OTHER_FILES, files // 2)
 
 
 def _announce(address: str, ready: Callable[[str], None]) -> None:

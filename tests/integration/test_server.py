@@ -1,6 +1,7 @@
 """What only a real server shows: bodies that arrive slowly, in pieces, broken, or never."""
 
 import re
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -15,6 +16,7 @@ from tests.serving import HANGS, USERS, own_database, serving
 
 BODY = b'{"tag": "never", "kind": "service"}'
 STALLED = 64
+SILENT = 1_500
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +233,17 @@ def test_a_body_has_one_length(server: httpx.Client, lengths: tuple[str, ...]) -
     assert said.count(b"HTTP/1.1 ") <= 1, said
     assert said.startswith(b"HTTP/1.1 400 ") or not said
     assert_nothing_came_of(server)
+
+
+def test_silent_connections_keep_nobody_out(server: httpx.Client) -> None:
+    """Connections on which nothing is asked take no place from those that ask."""
+    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < SILENT * 2:
+        pytest.skip(f"a process may open {most} files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, SILENT * 2), most))
+    with ExitStack() as silent:
+        for _ in range(SILENT):
+            silent.enter_context(connected(server))
+        # A client of its own: the other has a connection already.
+        with httpx.Client(base_url=server.base_url, timeout=HANGS, trust_env=False) as late:
+            assert late.get("/readyz").status_code == 200
