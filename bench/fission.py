@@ -1,4 +1,4 @@
-"""Functions in Fission's own environment: cold starts and rates beside those of an empty function, 500 requests at once.
+"""Functions in Fission's own environment: cold starts and rates beside an empty function's, and 500 requests at once.
 
     script/test-fission-environment PATH_TO/environments/python/server.py --bench
 

@@ -1,6 +1,7 @@
 """The application: a standard Flask application, the same in a Fission function and under a server."""
 
 from collections.abc import Iterable
+from threading import BoundedSemaphore
 
 from flask import Blueprint, Flask
 
@@ -22,6 +23,8 @@ from ai_admin.vault.mounted import MountedKeyRing
 
 # Refusals a second that one process writes into the audit log; all of them are in the metrics.
 _RECORDED_REFUSALS = 20
+# Imports and exports that one process has under way.
+_TRANSFERS = 3
 
 
 def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ()) -> Flask:
@@ -45,6 +48,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
         Rates(_RECORDED_REFUSALS),
         Rates(config.reveals_per_second),
         Estimates(),
+        BoundedSemaphore(_TRANSFERS),
     ).attach(app)
     # The last to be installed sees an answer first: CORS and the log line come after every other change.
     request_log.install(app)

@@ -34,30 +34,46 @@ class AsgiApplication:
     """Serves a Flask application to an ASGI server, with `threads` requests at work at once.
 
     A body is awaited for `body_timeout_s` seconds and kept up to `max_body_bytes` and what its last message adds,
-    by which the application sees that it is too large.
+    by which the application sees that it is too large. Paths that are `streamed` read theirs as it arrives, each part
+    awaited for as long: they keep their thread meanwhile, and have to see to how many do.
     """
 
-    def __init__(self, app: Flask, *, threads: int, max_body_bytes: int, body_timeout_s: float) -> None:
+    def __init__(
+        self,
+        app: Flask,
+        *,
+        threads: int,
+        max_body_bytes: int,
+        body_timeout_s: float,
+        streamed: frozenset[str] = frozenset(),
+    ) -> None:
         self._app = app
         self._threads = ThreadPoolExecutor(threads, "request")
         self._probe_threads = ThreadPoolExecutor(_PROBE_THREADS, "probe")
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._streamed = streamed
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One HTTP request."""
         environ = _environ(scope)
-        environ["wsgi.input"] = await self._body(environ, receive)
+        if scope["path"] in self._streamed:
+            environ["wsgi.input"] = _Arriving(receive, asyncio.get_running_loop(), self._body_timeout_s)
+        else:
+            environ["wsgi.input"] = await self._body(environ, receive)
         threads = self._probe_threads if scope["path"] in _PROBES else self._threads
         in_thread = asyncio.get_running_loop().run_in_executor
         (status, headers), body, rest = await in_thread(threads, self._run, environ)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if rest is not None:
             chunks = iter(rest)
+            # Sending to a caller who has left succeeds.
+            left = asyncio.ensure_future(_until_left(receive))
             try:
-                while chunk := await in_thread(threads, next, chunks, b""):
+                while not left.done() and (chunk := await in_thread(threads, next, chunks, b"")):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             finally:
+                left.cancel()
                 await in_thread(threads, _close, rest)
         await send({"type": "http.response.body", "body": body})
 
@@ -104,6 +120,40 @@ class AsgiApplication:
             return head, b"".join(chunks), None
         finally:
             _close(chunks)
+
+
+async def _until_left(receive: Receive) -> None:
+    """Wait for the caller to close the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Arriving(io.RawIOBase):
+    """A body that is read, by a thread, as it arrives at the event loop."""
+
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
+        self._receive = receive
+        self._loop = loop
+        self._timeout_s = timeout_s
+        self._part = b""
+        self._more = True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """So many octets or fewer; none at the end. Raises `RequestTimeout`, and `BadRequest` where it breaks off."""
+        while not self._part and self._more:
+            message = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+            if message["type"] != "http.request":
+                raise BadRequest(CUT_SHORT)
+            self._part, self._more = message["body"], message["more_body"]
+        part = self._part if size < 0 else self._part[:size]
+        self._part = self._part[len(part) :]
+        return part
+
+    async def _next(self) -> Message:
+        try:
+            return await asyncio.wait_for(self._receive(), self._timeout_s)
+        except asyncio.TimeoutError:
+            raise RequestTimeout from None
 
 
 class _Unreadable(io.RawIOBase):

@@ -183,6 +183,13 @@ class ConfigSettings(BaseModel):
     max_body_bytes: int = Field(
         default=1_048_576, ge=65_536, le=67_108_864, description="Largest request body, in bytes."
     )
+    max_import_bytes: int = Field(
+        default=268_435_456,
+        ge=65_536,
+        le=68_719_476_736,
+        description="Largest file that an import over HTTP takes, in bytes; it is kept in the temporary folder "
+        "meanwhile. On the server alone.",
+    )
     credential_cache_s: int = Field(
         default=3,
         ge=0,

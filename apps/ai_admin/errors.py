@@ -33,6 +33,7 @@ class ErrorCode(str, Enum):
     TOO_MANY_SECRETS = "TOO_MANY_SECRETS"
     USER_SUSPENDED = "USER_SUSPENDED"
     IDEMPOTENCY_KEY_IN_USE = "IDEMPOTENCY_KEY_IN_USE"
+    IMPORT_RUNNING = "IMPORT_RUNNING"
     VERSION_MISMATCH = "VERSION_MISMATCH"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
     UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
@@ -208,6 +209,15 @@ class IdempotencyKeyInUse(ApiError):
     status = 409
     title = "The same request is still running"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+class ImportRunning(ApiError):
+    """The same file is being imported by another request of yours; ask again when that has ended."""
+
+    code = ErrorCode.IMPORT_RUNNING
+    status = 409
+    title = "The same import is still running"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
 
 
 class VersionMismatch(ApiError):

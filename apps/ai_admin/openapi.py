@@ -32,6 +32,7 @@ from ai_admin.http.request_log import FORM as REQUEST_ID_FORM
 from ai_admin.http.request_log import HEADER as REQUEST_ID
 from ai_admin.operations import Header, Operation, operation_of
 from ai_admin.reference import ASSETS
+from ai_admin.transfer.views import MEDIA_TYPES
 from ai_admin.users.schemas import JSON_VALUE_SCHEMA, AiUser
 
 Schema = dict[str, Any]
@@ -68,6 +69,7 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
 }
 # What an answer without a model is where it has a body; otherwise it has none.
 _BODIES: Mapping[str, tuple[str, ...]] = {
+    "transfer.export_file": tuple(MEDIA_TYPES.values()),
     "metrics.scrape": ("text/plain",),
     "reference.openapi_document": (JSON,),
     "reference.docs_page": ("text/html",),
@@ -258,6 +260,9 @@ def _operation(route: _Route, schemas: Mapping[str, Schema]) -> oas.Operation:
         described.security = [{_BEARER: [entry.value] if isinstance(entry, Scope) else []}]
     if operation.body is not None:
         described.requestBody = _request_body(operation.body, operation.body_type, schemas)
+    elif operation.upload:
+        files = {media_type: _file(example) for media_type, example in operation.upload.items()}
+        described.requestBody = oas.RequestBody(required=True, content=files)
     return described
 
 
@@ -318,6 +323,11 @@ def _request_body(model: type[BaseModel], media_type: str, schemas: Mapping[str,
             for number, example in enumerate(examples, 1)
         }
     return oas.RequestBody(required=True, description=schema["description"], content={media_type: content})
+
+
+def _file(example: str) -> oas.MediaType:
+    examples: dict[str, oas.Example | oas.Reference] = {"example1": oas.Example(value=example)}
+    return oas.MediaType(media_type_schema=_schema({"type": "string"}), examples=examples)
 
 
 # Responses (OpenAPI 3.1.0, 4.8.16)

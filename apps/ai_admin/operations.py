@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from flask import Flask
@@ -41,6 +42,8 @@ class Operation:
     query: type[BaseModel]
     body: type[BaseModel] | None
     body_type: str
+    # Where the body is a file: an example by media type.
+    upload: Mapping[str, str]
     headers: tuple[Header, ...]
     # A page of the console, for people: not of the API, and entered with a session in place of a bearer credential.
     page: bool
@@ -55,13 +58,15 @@ def describe(
     query: type[BaseModel] = NoQuery,
     body: type[BaseModel] | None = None,
     body_type: str = "application/json",
+    upload: Mapping[str, str] = MappingProxyType({}),
     headers: tuple[Header, ...] = (),
     page: bool = False,
 ) -> Callable[[View], View]:
     """Attach an operation's description to its view; the view's docstring is its longer text."""
 
     def attach(view: View) -> View:
-        setattr(view, _ATTRIBUTE, Operation(summary, entry, answers, errors, query, body, body_type, headers, page))
+        said = Operation(summary, entry, answers, errors, query, body, body_type, upload, headers, page)
+        setattr(view, _ATTRIBUTE, said)
         return view
 
     return attach

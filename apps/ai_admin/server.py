@@ -41,6 +41,7 @@ def create_worker() -> AsgiApplication:
         threads=settings.config.pool_size * 2,
         max_body_bytes=settings.config.max_body_bytes,
         body_timeout_s=settings.config.body_timeout_s,
+        streamed=frozenset({"/ai/admin/users/import"}),
     )
 
 
@@ -51,8 +52,9 @@ def create_server_app(settings: Settings) -> Flask:
     from ai_admin.health import health  # noqa: PLC0415
     from ai_admin.metrics import install_metrics, metrics  # noqa: PLC0415
     from ai_admin.reference import reference  # noqa: PLC0415
+    from ai_admin.transfer.views import transfer  # noqa: PLC0415
 
-    app = create_app(settings, (health, reference, metrics, console))
+    app = create_app(settings, (transfer, health, reference, metrics, console))
     install(app)
     install_metrics(app, Path(os.environ[_METRICS_VARIABLE]))
     return app

@@ -1,6 +1,7 @@
 """What a request needs beside itself: settings, database, who calls and how often; made once for each application."""
 
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from typing import cast
 
 from flask import Flask, current_app
@@ -29,6 +30,8 @@ class Services:
     # Credentials that are given out, a caller: far fewer than other requests.
     reveals: Rates
     estimates: Estimates
+    # Files of users that one process takes in or gives out at once: each holds a connection of its own.
+    transfers: BoundedSemaphore
 
     def attach(self, app: Flask) -> None:
         """Make these the services of an application."""

@@ -12,13 +12,13 @@ from ai_admin.cli import app
 from ai_admin.config import ROOT_VARIABLE, ConfigSettings, SecretSettings, Settings
 from ai_admin.errors import ErrorCode, error_classes
 from ai_admin.transfer.formats import FORMATS
-from tests.conftest import ROOT
+from tests.conftest import OWNER_KEY, ROOT
 from tests.integration.test_local import LocalServer
+from tests.serving import serving
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 
 
 def test_every_error_code_has_its_row() -> None:
@@ -43,7 +43,7 @@ def test_every_setting_has_its_row() -> None:
 
 def test_the_readme_runs(tmp_path: Path) -> None:
     """A newcomer copies the commands one by one: the server starts, and the requests answer."""
-    start, *requests, test = COMMANDS
+    start, *requests, test = blocks(README)
     command, *arguments = shlex.split(start)
     assert command == "script/server"
     assert test.strip() == "script/test"
@@ -66,6 +66,11 @@ def test_the_readme_runs(tmp_path: Path) -> None:
     assert "Ada Lovelace" in answers[1]
 
 
+def blocks(text: str) -> list[str]:
+    """The shell commands of a document, block by block."""
+    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+
+
 def test_moving_users_runs(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who follows docs/transfer.md from its first line has imported and exported users at its last."""
     text = (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")
@@ -73,7 +78,8 @@ def test_moving_users_runs(settings: Settings, tmp_path: Path, monkeypatch: pyte
     (tmp_path / "users.csv").write_text(table)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(ROOT_VARIABLE, str(settings.root))
-    commands = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    *local, over_http = blocks(text)
+    commands = [line for block in local for line in block.splitlines()]
     results = [CliRunner().invoke(app, shlex.split(command)[1:]) for command in commands]
     assert [result.exit_code for result in results] == [0] * 6
     assert results[0].stdout == "2 records (dry run): 2 created, 0 changed, 0 unchanged, 0 rejected\n"
@@ -81,6 +87,12 @@ def test_moving_users_runs(settings: Settings, tmp_path: Path, monkeypatch: pyte
     assert '"tag":"ada"' in results[4].stdout
     assert results[5].stdout == "3 records: 0 created, 0 changed, 3 unchanged, 0 rejected\n"
     assert all(f"`{name}`" in text for name in FORMATS)
+    (tmp_path / "key").write_text(f"{OWNER_KEY}\n")
+    with serving(settings, tmp_path, workers=1) as api:
+        script = over_http.replace("http://127.0.0.1:8080", str(api.base_url).rstrip("/"))
+        said = subprocess.run(["sh", "-ec", script], capture_output=True, check=True).stdout.decode()
+    assert said.count('"records":2,"created":0,"changed":0,"unchanged":2') == 2
+    assert (tmp_path / "members.csv").read_text().splitlines()[1].split(",")[1] == "ada"
 
 
 def test_links_lead_somewhere() -> None:

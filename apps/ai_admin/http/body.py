@@ -1,6 +1,6 @@
 """Bodies as models: JSON, and forms."""
 
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from flask import request
 from pydantic import BaseModel, ValidationError
@@ -24,6 +24,8 @@ Model = TypeVar("Model", bound=BaseModel)
 # What reading a body raises.
 BODY_ERRORS: tuple[type[ApiError], ...] = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
 CUT_SHORT = "The body was cut short."
+# Octets of a large body that are read at once.
+_PART = 1 << 16
 
 
 def read_body(model: type[Model]) -> Model:
@@ -31,7 +33,7 @@ def read_body(model: type[Model]) -> Model:
 
     Raises `UnsupportedMediaType`, `PayloadTooLarge`, and `RequestInvalid` with a detail for each fault.
     """
-    if _media_type() != JSON:
+    if media_type() != JSON:
         raise UnsupportedMediaType
     try:
         return model.model_validate_json(_read(services().settings.config.max_body_bytes))
@@ -41,28 +43,59 @@ def read_body(model: type[Model]) -> Model:
 
 def read_form(model: type[Model]) -> Model:
     """The current request's form as a model; raises what `read_body` raises."""
-    if _media_type() != FORM:
+    if media_type() != FORM:
         raise UnsupportedMediaType(f"The body must be a form, sent with Content-Type: {FORM}.")
     raw = _read(services().settings.config.max_body_bytes)
     return read_pairs(model, raw.decode("latin-1"), "body")
 
 
-def _media_type() -> str:
+def receive(file: IO[bytes], limit: int) -> None:
+    """Put the current request's body into a file, a part at a time.
+
+    Raises `PayloadTooLarge`, `BadRequest` where it breaks off, and `RequestTimeout` where a server waits no longer.
+    """
+    _require_length_within(limit)
+    received = 0
+    try:
+        while part := request.stream.read(_PART):
+            received += len(part)
+            if received > limit:
+                raise _too_large(limit)
+            file.write(part)
+    except ClientDisconnected:
+        raise BadRequest(CUT_SHORT) from None
+    _require_whole(received)
+
+
+def media_type() -> str:
+    """That of the current request's body, without parameters, in small letters."""
     # Read here rather than by Werkzeug, whose versions differ over "application/json, text/plain".
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def _read(limit: int) -> bytes:
     """The whole body, read no further than the limit: a length that is declared is not believed."""
-    if (request.content_length or 0) > limit:
-        raise PayloadTooLarge(f"The body is larger than the {limit} bytes that this service takes.")
+    _require_length_within(limit)
     try:
         raw = request.stream.read(limit + 1)
     except ClientDisconnected:
         raise BadRequest(CUT_SHORT) from None
-    # Werkzeug tells of a caller who left only at the read after the last octets.
-    if len(raw) < (request.content_length or 0):
-        raise BadRequest(CUT_SHORT)
+    _require_whole(len(raw))
     if len(raw) > limit:
-        raise PayloadTooLarge(f"The body is larger than the {limit} bytes that this service takes.")
+        raise _too_large(limit)
     return raw
+
+
+def _require_length_within(limit: int) -> None:
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+
+
+def _require_whole(received: int) -> None:
+    """Werkzeug tells of a caller who left only at the read after the last octets."""
+    if received < (request.content_length or 0):
+        raise BadRequest(CUT_SHORT)
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The body is larger than the {limit} bytes that this service takes.")

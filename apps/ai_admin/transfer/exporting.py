@@ -2,9 +2,8 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
-from itertools import chain
 from typing import Any
 
 import orjson
@@ -27,7 +26,7 @@ _TOGETHER = 1_000
 _SQL = queries("transfer")
 
 
-def export_users(settings: Settings, by: Actor, asked: UserFilter, form: str) -> Iterator[bytes]:
+def export_users(settings: Settings, by: Actor, asked: UserFilter, form: str) -> Generator[bytes]:
     """The users whom a filter finds, in the order of their ids, as they are now; `form` is one of `WRITERS`.
 
     The event of the export is written before the first of them is read. Raises `DatabaseUnavailable`,
@@ -35,18 +34,20 @@ def export_users(settings: Settings, by: Actor, asked: UserFilter, form: str) ->
     """
     chunks = _chunks(settings, by, asked, WRITERS[form], form)
     # As far as the database is needed to know that there will be an answer.
-    return chain([next(chunks)], chunks)
+    next(chunks)
+    return chunks
 
 
 def _chunks(
     settings: Settings, by: Actor, asked: UserFilter, write: Callable[[list[Row]], bytes], form: str
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     with ExitStack() as stack:
         connection = stack.enter_context(session(settings))
         with connection.transaction():
             require_standing(connection, by)
             # Not the values: an address that is asked for is somebody's.
-            events.exported(connection, by, {"format": form, "filters": sorted(asked.model_fields_set)})
+            filters = sorted(asked.model_fields_set & UserFilter.model_fields.keys())
+            events.exported(connection, by, {"format": form, "filters": filters})
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         stack.enter_context(connection.transaction())
@@ -54,7 +55,9 @@ def _chunks(
         conditions = directory.conditions(asked)
         try:
             cursor.execute(_query(conditions), conditions.values)
-            yield _HEADERS.get(form, b"")
+            yield b""
+            if form in _HEADERS:
+                yield _HEADERS[form]
             while rows := cursor.fetchmany(_TOGETHER):
                 yield write(rows)
         except psycopg.Error as error:

@@ -1,0 +1,215 @@
+"""Users in from files and out to files, over HTTP: `ai-admin users import` and `export` by a caller's own rights.
+
+Only a server has these routes: a function would have to hold the file.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import islice
+from tempfile import TemporaryFile
+from typing import Annotated, Literal
+
+from flask import Blueprint, Response, request
+from pydantic import BaseModel, ConfigDict, Field
+from werkzeug.exceptions import MethodNotAllowed
+
+from ai_admin.access.guard import actor
+from ai_admin.access.scopes import Scope
+from ai_admin.errors import (
+    ApiError,
+    DatabaseUnavailable,
+    ImportRunning,
+    PayloadTooLarge,
+    RateLimited,
+    RequestInvalid,
+    RequestTimeout,
+    SchemaOutdated,
+    UnsupportedMediaType,
+)
+from ai_admin.http.answers import JSON, answer
+from ai_admin.http.body import media_type, receive
+from ai_admin.http.models import ApiModel
+from ai_admin.http.query import read_query
+from ai_admin.http.request_log import request_id
+from ai_admin.operations import describe
+from ai_admin.services import services
+from ai_admin.transfer.exporting import export_users
+from ai_admin.transfer.formats import FileInvalid
+from ai_admin.transfer.importing import ImportElsewhere, import_users
+from ai_admin.users.schemas import UserFilter
+
+transfer = Blueprint("transfer", __name__, url_prefix="/ai/admin/users")
+IMPORT, EXPORT = f"{transfer.url_prefix}/import", f"{transfer.url_prefix}/export"
+# The media types of what goes in and out.
+MEDIA_TYPES = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
+# Rejected records that an answer lists.
+_MOST_REJECTS = 1_000
+_EXAMPLES = {
+    MEDIA_TYPES["csv"]: "tag,email,name\nada,ada@example.com,Ada Lovelace\n",
+    MEDIA_TYPES["ndjson"]: '{"tag":"ada","email":"ada@example.com"}\n{"tag":"bot","kind":"service"}\n',
+    JSON: '{"users":[{"username":"ada","email":"ada@example.com","enabled":true}]}',
+}
+_FORM_OF = {media_type: form for form, media_type in MEDIA_TYPES.items()}
+_log = logging.getLogger(__name__)
+
+
+class ExportQuery(UserFilter):
+    """The query parameters of an export: the filters of the list, and the form of the file."""
+
+    form: Annotated[Literal["csv", "ndjson"], Field(alias="format")] = "ndjson"
+
+
+class ImportQuery(BaseModel):
+    """The query parameters of an import."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    form: Annotated[
+        Literal["csv", "ndjson", "keycloak", "litellm", "openai", "open-webui"] | None,
+        Field(alias="format", description="The form of the file; by the Content-Type if not given."),
+    ] = None
+    match: Annotated[
+        Literal["tag", "email"] | None,
+        Field(description="By what users are found; by tag if not given, users of other systems by email."),
+    ] = None
+    dry_run: Annotated[
+        Literal["true", "false"],
+        Field(alias="dryRun", description="`true` says what would change, and changes nothing."),
+    ] = "false"
+
+
+class Rejected(BaseModel):
+    """A record that was not taken: where it stands, and the problem that a request for it alone would have got."""
+
+    model_config = ConfigDict(extra="allow")
+
+    line: Annotated[int, Field(ge=1, description="Its line; in a JSON document the number of the user.")]
+    errorCode: str  # noqa: N815
+    detail: str
+
+
+class ImportReport(ApiModel):
+    """What an import did, in records of the file."""
+
+    dry_run: bool
+    resumed_at: Annotated[int, Field(ge=0, description="Records that an earlier request with the same file had done.")]
+    records: Annotated[int, Field(ge=0)]
+    created: Annotated[int, Field(ge=0)]
+    changed: Annotated[int, Field(ge=0)]
+    unchanged: Annotated[int, Field(ge=0)]
+    rejected: Annotated[int, Field(ge=0)]
+    rejects: Annotated[
+        list[Rejected], Field(max_length=_MOST_REJECTS, description="The first of those rejected; no values of theirs.")
+    ]
+
+
+@transfer.get("/export")
+@describe(
+    "Export users",
+    Scope.USERS_READ,
+    answers={200: None},
+    query=ExportQuery,
+    errors=(RequestInvalid, RateLimited, DatabaseUnavailable, SchemaOutdated),
+)
+def export_file() -> Response:
+    """All users whom a filter finds, as they are at one moment, in the order of their ids; an import takes them back.
+
+    The file is whole if the answer ends as HTTP says it does: one that breaks off is cut short.
+    """
+    query = read_query(ExportQuery)
+    headers = {"Content-Disposition": f'attachment; filename="users.{query.form}"'}
+    file = _Export(query) if request.method == "GET" else ()
+    return Response(file, headers=headers, content_type=f"{MEDIA_TYPES[query.form]}; charset=utf-8")
+
+
+@transfer.post("/import")
+@describe(
+    "Import users",
+    Scope.USERS_WRITE,
+    answers={200: ImportReport},
+    query=ImportQuery,
+    upload=_EXAMPLES,
+    errors=(
+        RequestInvalid,
+        RequestTimeout,
+        PayloadTooLarge,
+        UnsupportedMediaType,
+        ImportRunning,
+        RateLimited,
+        DatabaseUnavailable,
+        SchemaOutdated,
+    ),
+)
+def import_file() -> Response:
+    """The body is a file of users: who is not there is created, and others are changed where they differ.
+
+    Each record is checked as a request for it alone would be. What stops an import keeps what it has done; the same
+    file, sent again by the same caller, goes on from there.
+    """
+    query = read_query(ImportQuery)
+    form = query.form or _FORM_OF.get(media_type())
+    if form is None:
+        raise UnsupportedMediaType(f"Send {' or '.join(_FORM_OF)}, or say in format what the file is.")
+    settings = services().settings
+    with _one_of_few(), TemporaryFile() as file:
+        receive(file, settings.config.max_import_bytes)
+        try:
+            outcome = import_users(settings, actor(), file, form, match=query.match, dry_run=query.dry_run == "true")
+        except FileInvalid as error:
+            raise RequestInvalid.at("body", message=str(error)) from None
+        except ImportElsewhere:
+            raise ImportRunning from None
+    rejects = islice(outcome.rejects(settings), _MOST_REJECTS) if outcome.summary.rejected else ()
+    return answer(
+        {
+            "dryRun": query.dry_run == "true",
+            "resumedAt": outcome.resumed_at,
+            **vars(outcome.summary),
+            "rejects": [{"line": reject.line, **reject.problem} for reject in rejects],
+        }
+    )
+
+
+class _Export:
+    """An export as the chunks of an answer; it holds one of the few places until it is closed."""
+
+    def __init__(self, query: ExportQuery) -> None:
+        self._request = request_id()
+        with ExitStack() as stack:
+            stack.enter_context(_one_of_few())
+            self._chunks = export_users(services().settings, actor(), query, query.form)
+            stack.callback(self._chunks.close)
+            self._held = stack.pop_all()
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except ApiError as error:
+            # The answer has begun: that it breaks off is all that the caller can be told.
+            _log.warning("export broken off", exc_info=error, extra={"fields": {"requestId": self._request}})
+            raise
+
+    def close(self) -> None:
+        """End the export, whether all was read or not."""
+        self._held.close()
+
+
+@contextmanager
+def _one_of_few() -> Iterator[None]:
+    """A place among the files that this process takes in or gives out at once. Raises `RateLimited`."""
+    places = services().transfers
+    if not places.acquire(blocking=False):
+        raise RateLimited("Other files are being imported or exported; wait, and send it again.")
+    try:
+        yield
+    finally:
+        places.release()
+
+
+@transfer.before_app_request
+def _refuse_ids() -> None:
+    """Neither is the id of a user, for the methods that a user has and these have not."""
+    methods = {IMPORT: ["OPTIONS", "POST"], EXPORT: ["GET", "HEAD", "OPTIONS"]}.get(request.path)
+    if methods and request.method not in methods:
+        raise MethodNotAllowed(methods)
