@@ -1,7 +1,8 @@
 """The application: a standard Flask application, the same in a Fission function and under a server."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import BoundedSemaphore
+from typing import Any
 
 from flask import Blueprint, Flask
 
@@ -27,6 +28,13 @@ _RECORDED_REFUSALS = 20
 _TRANSFERS = 3
 
 
+class _Application(Flask):
+    """Flask, which asks before each function it calls whether that is a coroutine's: none is here."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ()) -> Flask:
     """The API, and the routes that only a server has. Connects to nothing until a request needs it.
 
@@ -35,7 +43,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
     settings = settings or load_settings()
     config = settings.config
     logs.configure(config.log_level)
-    app = Flask("ai_admin", static_folder=None)
+    app = _Application("ai_admin", static_folder=None)
     # A path is what it says: a proxy's rule for /ai/admin must not be passed by writing //ai/admin.
     app.url_map.merge_slashes = False
     database = Database(settings)

@@ -117,9 +117,11 @@ def fetch_page(connection: Connection, listing: Listing, conditions: Conditions,
     query = _Query(listing, conditions, order, window)
     rows = _find(connection, query)
     page = rows[: window.size]
-    positions = [Position(row.pop("order_key"), str(row["id"])) for row in page]
-    last = positions[-1] if len(rows) > window.size else None
-    return Page(page, last, (positions[0], positions[-1]) if positions else None)
+    keys = [row.pop("order_key") for row in page]
+    if not page:
+        return Page(page, None)
+    first, last = (Position(keys[at], str(page[at]["id"])) for at in (0, -1))
+    return Page(page, last if len(rows) > window.size else None, (first, last))
 
 
 def count(connection: Connection, listing: Listing, conditions: Conditions) -> Total:
