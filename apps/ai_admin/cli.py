@@ -14,10 +14,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ai_admin import deploy
 from ai_admin.audit import commands as audit
+from ai_admin.client import audit as _audit_tail  # noqa: F401  adds its command to those of audit
+from ai_admin.client import keys, secrets
+from ai_admin.client import users as _users  # noqa: F401  adds its commands to those of transfer
+from ai_admin.client.api import DEFAULT_URL, Url, keep_key, read_value, server_with
 from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_settings, readings
+from ai_admin.doctor import doctor
 from ai_admin.errors import ApiError
 from ai_admin.server import serve as serve_settings
-from ai_admin.terminal import Root, failure, stderr, stdout
+from ai_admin.terminal import Root, failure, printable, stderr, stdout
 from ai_admin.transfer import commands as transfer
 from ai_admin.vault import commands as vault
 
@@ -32,6 +37,23 @@ app.add_typer(deploy.app, name="deploy")
 app.add_typer(audit.app, name="audit")
 app.add_typer(vault.app, name="vault")
 app.add_typer(transfer.app, name="users")
+app.add_typer(keys.app, name="keys")
+app.add_typer(secrets.app, name="secrets")
+
+app.command()(doctor)
+
+
+@app.command()
+def login(url: Url = DEFAULT_URL) -> None:
+    """Try an API key, which is read from standard input, and keep it in the system's keyring for this address.
+
+    Example: ai-admin login --url https://ai-admin.example.com < owner.key
+    """
+    key = read_value(None)
+    with server_with(url, key) as api:
+        me = api.ask("GET", "/ai/me")
+    keep_key(url, key)
+    stderr.print(f"signed in to {url} as {printable(me['tag'])}", soft_wrap=True, markup=False)
 
 
 @config.command()

@@ -10,11 +10,9 @@ from pydantic import SecretStr
 from ai_admin.config import ConfigError
 from ai_admin.profiles import Profile, schema_text
 from ai_admin.rendering import SECRET_KEYS, DeployError, check_secret, difference, read_stage, render, write
-from ai_admin.terminal import failure
+from ai_admin.terminal import Exit, failure
 
 app = typer.Typer(help="Render and compare the stages of .fission/*.json.", no_args_is_help=True)
-# As `diff` has it: 1 is a difference, 2 is trouble.
-_DIFFERENT, _TROUBLE = 1, 2
 
 Project = Annotated[Path, typer.Option("--project", help="The project's folder, which holds .fission/ and specs/.")]
 StageName = Annotated[str, typer.Argument(metavar="STAGE", help="local, dev, test, staging or production.")]
@@ -61,10 +59,10 @@ def diff(stage_a: StageName, stage_b: StageName, project: Project = Path()) -> N
     try:
         text = difference(project, read_stage(project, stage_a), read_stage(project, stage_b))
     except (ConfigError, DeployError) as error:
-        raise failure(error, _TROUBLE) from None
+        raise failure(error, Exit.TROUBLE) from None
     if text:
         typer.echo(text, nl=False)
-        raise typer.Exit(_DIFFERENT)
+        raise typer.Exit(Exit.REFUSED)
 
 
 @app.command()

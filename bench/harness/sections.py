@@ -30,6 +30,8 @@ _LOAD = 0.5
 # What one process can send without being what is measured.
 _MOST_ARRIVALS = 1_000
 _HANGS = 30
+_SETTLES = 300
+_ACTIVE = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()"
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 
 
@@ -101,7 +103,7 @@ def rates(directory: Directory, folder: Path, rounds: int, seconds: float, conso
                 if work.name in scripts:
                     kept.pgbench.append(yardsticks.rate(directory.settings, scripts[work.name], seconds, CONNECTIONS))
                 if work.plain:
-                    compared = closed_loop(plain.port, work.plain, seconds)
+                    compared = _plain_loop(plain, directory, work.plain, seconds)
                     kept.plain.append(compared.a_second)
                     kept.errors += compared.errors
                 if work.creates:
@@ -131,6 +133,19 @@ def _rate(server: Server, work: Workload, seconds: float, database: Tree) -> tup
         (server.tree.cpu() - before[0]) / answers * 1000,
         (database.cpu() - before[1]) / answers * 1000,
     )
+
+
+def _plain_loop(server: Server, directory: Directory, requests: Sequence[Request], seconds: float) -> Rate:
+    """The plain way's rate. What the generator has given up still runs in the database: its end is awaited."""
+    found = closed_loop(server.port, requests, seconds)
+    with _admin(directory) as connection:
+        until = time.monotonic() + _SETTLES
+        while time.monotonic() < until:
+            row = connection.execute(_ACTIVE).fetchone()
+            if row == (0,):
+                return found
+            time.sleep(0.1)
+    raise RuntimeError(f"the plain way's queries have not ended within {_SETTLES} seconds")
 
 
 def _figures(name: str, found: _Samples) -> Figures:
@@ -208,19 +223,18 @@ class Deep:
 
 
 def deep(directory: Directory, page: int, size: int, seconds: float) -> Deep:
-    """A page so deep, for both."""
+    """A page so deep, for both, with two workers each."""
     cursor = directory.cursor_at((page - 1) * size, size)
-    target = f"{USERS}?size={size}"
-    with product(directory.settings) as ours, other("harness.plain:create", directory.settings) as plain:
-        found = [
-            closed_loop(server.port, [get(path, key)], seconds)
-            for server, path, key in (
-                (ours, f"{target}&cursor={cursor}", directory.key),
-                (plain, f"/users?size={size}&page={page}", None),
-                (ours, target, directory.key),
-                (plain, f"/users?size={size}", None),
-            )
-        ]
+    target, plain_target = f"{USERS}?size={size}", f"/users?size={size}"
+    pages = ((f"{target}&cursor={cursor}", f"{plain_target}&page={page}"), (target, plain_target))
+    with (
+        product(directory.settings, workers=2) as ours,
+        other("harness.plain:create", directory.settings, workers=2) as plain,
+    ):
+        found = []
+        for path, plain_path in pages:
+            found.append(closed_loop(ours.port, [get(path, directory.key)], seconds))
+            found.append(_plain_loop(plain, directory, [get(plain_path)], seconds))
     a, b, c, d = (rate.a_second for rate in found)
     return Deep(page, size, directory.users, a, b, c, d, sum(rate.errors for rate in found))
 

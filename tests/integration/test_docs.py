@@ -1,11 +1,17 @@
 """The documents say what the code does; their commands run."""
 
+import inspect
+import os
 import re
 import shlex
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from ai_admin.cli import app
@@ -18,6 +24,7 @@ from tests.serving import serving
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+CLI = ROOT / "docs" / "cli.md"
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
@@ -102,18 +109,102 @@ def test_links_lead_somewhere() -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def commands_of(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command below a group, with its words."""
+    if not hasattr(command, "commands"):
+        yield path, command
+        return
+    for name, below in sorted(command.commands.items()):
+        yield from commands_of(below, *path, name)
+
+
+def cli_reference() -> str:
+    """All commands in Markdown: what each does, its arguments and options."""
+    lines = []
+    for words, command in commands_of(typer.main.get_command(app)):
+        context = command.make_context(" ".join(("ai-admin", *words)), [], resilient_parsing=True)
+        about, *examples = re.split(r"\n+Example: ", inspect.cleandoc(command.help or ""))
+        lines += [f"### {context.info_name}", "", *about.splitlines(), ""]
+        lines += ["```", *(example.strip() for example in examples), "```", ""]
+        shown = [parameter for parameter in command.params if "--help" not in parameter.opts]
+        if shown:
+            lines += ["| | |", "|---|---|", *(_row(parameter) for parameter in shown), ""]
+    return "\n".join(lines)
+
+
+def _row(parameter: Any) -> str:
+    is_argument = parameter.param_type_name == "argument"
+    opts = [*parameter.opts, *parameter.secondary_opts]
+    names = [parameter.metavar or parameter.name.upper()] if is_argument else opts
+    return f"| `{', '.join(names)}` | {parameter.help} |"
+
+
+def _parts_of_cli() -> tuple[str, str, str]:
+    before, begin, rest = CLI.read_text(encoding="utf-8").partition("<!-- reference -->\n")
+    written, end, after = rest.partition("<!-- end of reference -->")
+    return before + begin, written, end + after
+
+
+def write_cli_reference() -> None:
+    """Bring docs/cli.md to what the code says."""
+    before, _, after = _parts_of_cli()
+    CLI.write_text(f"{before}\n{cli_reference()}\n{after}", encoding="utf-8")
+
+
+def test_the_reference_of_commands_is_that_of_the_code() -> None:
+    """A command or option that is not documented is one that nobody finds; script/cli-reference writes them down."""
+    assert _parts_of_cli()[1].strip() == cli_reference().strip()
+
+
 def test_every_command_has_help_with_an_example() -> None:
     """`--help` teaches; a command without it is one that nobody finds."""
     runner = CliRunner()
-    deploy = [["deploy", name] for name in ("render", "diff", "schema")]
-    audit = [["audit", name] for name in ("seal", "public-key", "verify", "proof")]
-    vault = [["vault", name] for name in ("status", "rotate", "add-key", "promote", "retire")]
-    users = [["users", name] for name in ("import", "export")]
-    single = [["config", "check"], ["migrate"], ["make-owner"], ["bind-identity"], ["serve"]]
-    for command in (*single, *deploy, *audit, *vault, *users):
-        result = runner.invoke(app, [*command, "--help"])
+    found = list(commands_of(typer.main.get_command(app)))
+    assert len(found) > 30
+    for words, command in found:
+        result = runner.invoke(app, [*words, "--help"])
         assert result.exit_code == 0
-        assert "Example: ai-admin " + " ".join(command) in " ".join(result.output.split())
+        assert "Example: ai-admin " + " ".join(words) in " ".join(result.output.split())
+        assert all(parameter.help for parameter in command.params), words
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_commands_complete_in_a_shell(shell: str) -> None:
+    """What `--install-completion` installs, and what it asks for at the tabulator."""
+    words = {
+        "COMP_WORDS": "ai-admin us",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "ai-admin us",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+
+    def said(asked: str) -> str:
+        environment = {**words, "_AI_ADMIN_COMPLETE": f"{asked}_{shell}"}
+        return CliRunner().invoke(app, prog_name="ai-admin", env=environment).stdout
+
+    assert "_AI_ADMIN_COMPLETE" in said("source")
+    assert "users" in said("complete")
+    assert "vault" not in said("complete")
+
+
+def test_the_command_line_runs(settings: Settings, tmp_path: Path) -> None:
+    """Who follows docs/cli.md has made a user, a key and a credential."""
+    [script] = blocks(CLI.read_text(encoding="utf-8"))
+    (tmp_path / "owner.key").write_text(f"{OWNER_KEY}\n")
+    (tmp_path / "provider.key").write_text("sk-x\n")
+    (tmp_path / "ai-admin").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ai_admin "$@"\n')
+    (tmp_path / "ai-admin").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "apps")}
+    with serving(settings, tmp_path, workers=1) as api:
+        script = script.replace("http://127.0.0.1:8080", str(api.base_url).rstrip("/"))
+        said = subprocess.run(
+            ["sh", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, check=True
+        ).stdout.decode()
+        key = (tmp_path / "search.key").read_text().strip()
+        # Whose it is has been suspended.
+        assert api.get("/ai/me", headers={"Authorization": f"Bearer {key}"}).status_code == 401
+    assert '"status":"suspended"' in said
+    assert "secrets:set" in said
 
 
 def test_names_in_code_comments_exist() -> None:

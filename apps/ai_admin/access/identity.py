@@ -358,6 +358,17 @@ class _KeySource:
                 self._held = (keys, started_at)
 
 
+def count_keys(url: str) -> int:
+    """How many keys that can verify a token are in the key set at this URL. Raises `ProviderUnavailable`."""
+    try:
+        keys = _read_key_set(_download(url))
+    except (OSError, HTTPException, ValueError) as error:
+        raise ProviderUnavailable(str(error)[:200]) from None
+    if not keys:
+        raise ProviderUnavailable("the key set has no key that can verify a token")
+    return len(keys)
+
+
 def _download(url: str) -> bytes:
     """The body at this URL. Raises OSError, HTTPException, and ValueError if it is too large or comes too slowly."""
     deadline = time.monotonic() + _TIMEOUT_S

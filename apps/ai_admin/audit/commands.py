@@ -25,11 +25,9 @@ from ai_admin.config import ConfigError, load_database_settings, load_settings
 from ai_admin.config import config_root as default_root
 from ai_admin.database import Database
 from ai_admin.errors import ApiError
-from ai_admin.terminal import Root, failure, stderr
+from ai_admin.terminal import Exit, Root, failure, stderr
 
 app = typer.Typer(help="Seal the audit log, verify it, prove what stands in it.", no_args_is_help=True)
-# As `diff` has it: 1 is a difference, 2 is trouble.
-_FAULTY, _TROUBLE = 1, 2
 _NO_KEY = "AUDIT_SEAL_KEY is not set in the Secret, so nothing is sealed"
 
 
@@ -111,7 +109,7 @@ def verify(
                 lambda done, total: progress.update(task, completed=done, total=total),
             )
     except (ConfigError, psycopg.Error) as fault:
-        raise failure(fault, _TROUBLE) from None
+        raise failure(fault, Exit.TROUBLE) from None
     _report(result, waiting)
 
 
@@ -120,7 +118,7 @@ def _report(result: Verification, waiting: Waiting) -> None:
     if waiting.events:
         typer.echo(f"{waiting.events:,} events wait for a seal, the oldest since {waiting.since or 'an unknown time'}")
     if not result.ok:
-        raise failure("\n       ".join(map(str, result.findings.values())), _FAULTY)
+        raise failure("\n       ".join(map(str, result.findings.values())), Exit.REFUSED)
 
 
 @app.command("proof")
@@ -141,7 +139,7 @@ def _own_key(root: Path | None) -> VerifyKey:
     try:
         key = signing_key(load_settings(root).secret)
     except ConfigError as fault:
-        raise failure(fault, _TROUBLE) from None
+        raise failure(fault, Exit.TROUBLE) from None
     if key is None:
-        raise failure(_NO_KEY, _TROUBLE)
+        raise failure(_NO_KEY, Exit.TROUBLE)
     return key.verify_key

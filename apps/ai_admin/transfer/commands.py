@@ -18,16 +18,16 @@ from ai_admin.access.actors import service
 from ai_admin.config import ConfigError, load_settings
 from ai_admin.errors import ApiError, RequestInvalid
 from ai_admin.http.query import read_pairs
-from ai_admin.terminal import Root, failure, stderr
+from ai_admin.terminal import Exit, Root, failure, stderr
 from ai_admin.transfer import importing
 from ai_admin.transfer.exporting import WRITERS, export_users
 from ai_admin.transfer.formats import FORMATS, FileInvalid
 from ai_admin.transfer.importing import ImportElsewhere, Outcome, import_users
 from ai_admin.users.schemas import UserFilter
 
-app = typer.Typer(help="Import users from files, and export them to files.", no_args_is_help=True)
-# As `diff` has it: 1 is that some were refused, 2 is trouble. 130 is what a shell says of Ctrl-C.
-_REFUSED, _TROUBLE, _INTERRUPTED = 1, 2, 130
+app = typer.Typer(
+    help="Find and change users through a server; import and export them on the database.", no_args_is_help=True
+)
 _SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 
 ImportFormat = Enum("ImportFormat", {name: name for name in FORMATS}, type=str)  # type: ignore[misc]
@@ -47,12 +47,12 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (ConfigError, FileInvalid, ImportElsewhere, OSError) as error:
-        raise failure(error, _TROUBLE) from None
+        raise failure(error, Exit.TROUBLE) from None
     except RequestInvalid as error:
         faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.details or ())
-        raise failure("; ".join(faults), _TROUBLE) from None
+        raise failure("; ".join(faults), Exit.TROUBLE) from None
     except ApiError as error:
-        raise failure(" ".join(error.detail.split()), _TROUBLE) from None
+        raise failure(" ".join(error.detail.split()), Exit.TROUBLE) from None
 
 
 @app.command("import")
@@ -85,7 +85,7 @@ def import_file(
         settings = load_settings(root)
         chosen = form.value if form else _SUFFIXES.get(file.suffix.lower())
         if chosen is None:
-            raise failure(f"the format of {file.name} is not known; give it with --format", _TROUBLE)
+            raise failure(f"the format of {file.name} is not known; give it with --format", Exit.TROUBLE)
         with file.open("rb") as source, _progress() as progress:
             task = progress.add_task("Checking" if dry_run else "Importing", total=source.seek(0, os.SEEK_END), rate="")
 
@@ -107,7 +107,9 @@ def import_file(
                 )
             except KeyboardInterrupt:
                 progress.stop()
-                raise failure("interrupted; the same command goes on where this one stopped", _INTERRUPTED) from None
+                raise failure(
+                    "interrupted; the same command goes on where this one stopped", Exit.INTERRUPTED
+                ) from None
         report = rejects or file.with_name(file.name + ".rejects.ndjson")
         if outcome.summary.rejected:
             with _private(report) as target:
@@ -117,7 +119,7 @@ def import_file(
                 )
     _report(outcome, dry_run, as_json)
     if outcome.summary.rejected:
-        raise failure(f"{outcome.summary.rejected:,} rows were refused; {report} says why", _REFUSED)
+        raise failure(f"{outcome.summary.rejected:,} rows were refused; {report} says why", Exit.REFUSED)
 
 
 def _report(outcome: Outcome, dry_run: bool, as_json: bool) -> None:

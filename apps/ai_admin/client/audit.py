@@ -1,0 +1,71 @@
+"""`ai-admin audit tail`: the newest events, over HTTP."""
+
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Annotated, Any
+
+import typer
+
+from ai_admin.audit.commands import app
+from ai_admin.audit.events import Action
+from ai_admin.client.api import DEFAULT_URL, Api, AsJson, KeyFile, Url, server
+from ai_admin.terminal import print_json, print_table
+
+_AUDIT = "/ai/admin/audit"
+_COLUMNS = ("at", "action", "actor", "target", "source", "seal", "id")
+# Seconds between two looks at the log.
+_EVERY_S = 2
+# How much later than others an event may appear; statements are given up long before.
+_LATEST = timedelta(minutes=2)
+
+
+@app.command()
+def tail(
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000, help="How many of the newest.")] = 20,
+    action: Annotated[list[Action] | None, typer.Option(help="Only these actions; may be repeated.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only what was done to this user: tag, email address or id.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+) -> None:
+    """Print the newest events of the audit log, the oldest of them first.
+
+    Example: ai-admin audit tail -n 50 --action users:delete
+
+    Example: ai-admin audit tail --follow --json
+    """
+    with server(url, key_file) as api:
+        query = [("action", each.value) for each in action or ()]
+        if user is not None:
+            query.append(("target", api.user(user)["id"]))
+        events = list(api.listed(_AUDIT, query, lines))[::-1]
+        _print(events, as_json)
+        if follow:
+            _follow(api, query, events, as_json)
+
+
+def _follow(api: Api, query: list[tuple[str, str]], events: list[dict[str, Any]], as_json: bool) -> None:
+    """Print what comes, until the command is ended. An event appears when its transaction ends, others before it."""
+    seen = {event["id"]: _time(event) for event in events}
+    since = max(seen.values(), default=datetime.now(timezone.utc)) - _LATEST
+    while True:
+        time.sleep(_EVERY_S)
+        asked = [*query, ("at[gte]", since.isoformat()), ("sort", "at")]
+        new = [event for event in api.listed(_AUDIT, asked, None) if event["id"] not in seen]
+        _print(new, as_json)
+        seen |= {event["id"]: _time(event) for event in new}
+        since = max([since, *(at - _LATEST for at in seen.values())])
+        seen = {name: at for name, at in seen.items() if at >= since}
+
+
+def _time(event: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(event["at"].replace("Z", "+00:00"))
+
+
+def _print(events: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        for event in events:
+            print_json(event)
+    elif events:
+        print_table(_COLUMNS, events)

@@ -1,0 +1,112 @@
+"""`ai-admin keys`: a user's API keys, over HTTP. A new key is printed once, alone on standard output."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from ai_admin.access.scopes import Scope
+from ai_admin.client.api import DEFAULT_URL, Api, AsJson, KeyFile, Url, UserName, server, user_path
+from ai_admin.terminal import Exit, failure, print_json, print_table, stderr
+
+app = typer.Typer(help="List, make, rotate and revoke API keys of users.", no_args_is_help=True)
+_COLUMNS = ("name", "lastFour", "scopes", "models", "expiresAt", "lastUsedAt", "id")
+
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, or its last four characters.")]
+
+
+@app.command("list")
+def list_keys(user: UserName, as_json: AsJson = False, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
+    """List the keys of a user; the keys themselves are shown nowhere.
+
+    Example: ai-admin keys list ada
+    """
+    with server(url, key_file) as api:
+        keys = _keys(api, api.user(user))
+    if as_json:
+        for key in keys:
+            print_json(key)
+    else:
+        print_table(_COLUMNS, keys)
+
+
+@app.command()
+def create(
+    user: UserName,
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    scopes: Annotated[
+        list[Scope] | None, typer.Option("--scope", help="What it may be used for, if not all; may be repeated.")
+    ] = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="A pattern of models it may call, if not all; may be repeated.")
+    ] = None,
+    expires: Annotated[str | None, typer.Option(help="When it ends (RFC 3339), such as 2027-01-31T00:00:00Z.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+) -> None:
+    """Make a key and print it: this once, and nothing else.
+
+    Example: ai-admin keys create nightly-eval "CI of search" --expires 2027-01-31T00:00:00Z > search.key
+    """
+    body: dict[str, Any] = {
+        "name": name,
+        "scopes": [scope.value for scope in scopes] if scopes else None,
+        "models": models or None,
+        "expiresAt": expires,
+    }
+    with server(url, key_file) as api:
+        _show(api.create(user_path(api.user(user), "keys"), body), as_json)
+
+
+@app.command()
+def rotate(
+    user: UserName,
+    key: Key,
+    overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the old key goes on working.")] = 3600,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+) -> None:
+    """Make a key like one that is there, print it, and let the old one end.
+
+    Example: ai-admin keys rotate nightly-eval Yq3Z --overlap 86400 > search.key
+    """
+    with server(url, key_file) as api:
+        owner = api.user(user)
+        old = _key(api, owner, key)
+        body = {member: old[member] for member in ("name", "scopes", "models")}
+        _show(api.create(user_path(owner, "keys"), body | {"replaces": old["id"], "overlapSeconds": overlap}), as_json)
+
+
+@app.command()
+def revoke(user: UserName, key: Key, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
+    """End a key at once.
+
+    Example: ai-admin keys revoke nightly-eval Yq3Z
+    """
+    with server(url, key_file) as api:
+        owner = api.user(user)
+        api.ask("DELETE", user_path(owner, "keys", _key(api, owner, key)["id"]))
+
+
+def _keys(api: Api, user: Mapping[str, Any]) -> list[dict[str, Any]]:
+    keys: list[dict[str, Any]] = api.ask("GET", user_path(user, "keys"))["data"]
+    return keys
+
+
+def _key(api: Api, user: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The key of the user with this id or these last characters."""
+    found = [key for key in _keys(api, user) if name in {key["id"], key["lastFour"]}]
+    if len(found) != 1:
+        problem = "no key" if not found else f"{len(found)} keys"
+        raise failure(f"{user['tag']} has {problem} {name}; `ai-admin keys list` shows the ids", Exit.REFUSED)
+    return found[0]
+
+
+def _show(key: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(key)
+    else:
+        typer.echo(key["key"])
+        stderr.print(f"id {key['id']}, expires {key['expiresAt'] or 'never'}; the key is not shown again")

@@ -1,0 +1,215 @@
+"""The commands that speak to a server: what they do, what they print, and what becomes of wrong input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from ai_admin.cli import app
+from ai_admin.client.api import KEY_FILE_VARIABLE, URL_VARIABLE
+from ai_admin.config import Settings
+from ai_admin.terminal import Exit, printable
+from tests.conftest import OWNER_KEY, ROOT
+from tests.serving import USERS, free_port, serving
+
+Run = Callable[..., Result]
+# A name that would be bold, and a link.
+HOSTILE = "[bold]x[/] [link=https://evil.example]y[/link]"
+
+
+@pytest.fixture
+def api(settings: Settings, tmp_path: Path) -> Iterator[httpx.Client]:
+    """A client of a real server."""
+    with serving(settings, tmp_path, workers=1) as client:
+        yield client
+
+
+@pytest.fixture
+def run(api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command against that server, with the owner's key; the exit code must be the one expected."""
+    (tmp_path / "owner.key").write_text(OWNER_KEY + "\n")
+    monkeypatch.setenv(URL_VARIABLE, str(api.base_url))
+    monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "owner.key"))
+
+    def invoke(*arguments: str, expected: int = Exit.DONE, stdin: str | None = None) -> Result:
+        result = CliRunner().invoke(app, arguments, input=stdin)
+        assert result.exit_code == expected, result.output
+        if expected != Exit.DONE:
+            # What was typed at a question is shown there, as in a terminal.
+            assert result.stdout.strip() == ("n" if "Erase" in result.stderr else "")
+            assert result.stderr.startswith(("error: ", "Aborted", "Erase "))
+        return result
+
+    return invoke
+
+
+def objects(result: Result) -> list[dict[str, Any]]:
+    """What a command with --json printed."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_users_from_creation_to_erasure(run: Run, api: httpx.Client) -> None:
+    """Each change is the API's; what is printed as JSON is what the API answers."""
+    created = run("users", "create", "ada", "--email", "ada@example.com", "--model", "gpt-5*", "--json")
+    (ada,) = objects(created)
+    assert ada == api.get(f"{USERS}/{ada['id']}").json()
+    run("users", "create", "bot", "--kind", "service", "--attribute", 'team="a"', "--attribute", "level=3")
+    assert "bot@" not in run("users", "list").stdout
+    assert [user["tag"] for user in objects(run("users", "list", "--where", "kind=human", "--json"))] == ["ada"]
+    assert [user["tag"] for user in objects(run("users", "list", "--limit", "1", "--sort", "tag", "--json"))] == ["ada"]
+    assert len(objects(run("users", "list", "--all", "--json"))) == 3
+    (bot,) = objects(run("users", "update", "bot", "--attribute", 'team="b"', "--name", "Robot", "--json"))
+    assert (bot["attributes"], bot["name"], bot["version"]) == ({"team": "b", "level": 3}, "Robot", 2)
+    assert objects(run("users", "get", bot["id"], "--json")) == [bot]
+    assert objects(run("users", "get", "ADA@example.com", "--json")) == [ada]
+    assert "VERSION_MISMATCH" in run("users", "update", "bot", "--name", "x", "--if-version", "1", expected=1).stderr
+    run("users", "delete", "ada")
+    assert "no user with the tag ada" in run("users", "get", "ada", expected=1).stderr
+    (ada,) = objects(run("users", "restore", "ada", "--json"))
+    assert ada["status"] == "active"
+    run("users", "delete", "ada", "--purge", expected=1, stdin="n\n")
+    run("users", "delete", "ada", "--purge", "--yes")
+    assert "USER_NOT_FOUND" in run("users", "get", ada["id"], expected=1).stderr
+
+
+def test_a_list_follows_the_pages(run: Run, api: httpx.Client) -> None:
+    """More than a page is read to the end, and no further than was asked for."""
+    file = b"".join(json.dumps({"tag": f"n-{number}", "kind": "service"}).encode() + b"\n" for number in range(450))
+    assert api.post(f"{USERS}/import", content=file, headers={"Content-Type": "application/x-ndjson"}).is_success
+    assert len(objects(run("users", "list", "--where", "tag[prefix]=n-", "--all", "--json"))) == 450
+    assert len(objects(run("users", "list", "--where", "tag[prefix]=n-", "--limit", "201", "--json"))) == 201
+
+
+def test_keys_and_credentials(run: Run, api: httpx.Client, tmp_path: Path) -> None:
+    """A new key, and a value that is revealed, stand alone on standard output, and nowhere else."""
+    run("users", "create", "bot", "--kind", "service", "--role", "auditor")
+    key = run("keys", "create", "bot", "CI of search", "--scope", "users:read").stdout.strip()
+    assert api.get(USERS, headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    (listed,) = objects(run("keys", "list", "bot", "--json"))
+    assert (listed["name"], listed["scopes"]) == ("CI of search", ["users:read"])
+    assert key not in run("keys", "list", "bot").output
+    second = run("keys", "rotate", "bot", key[-4:], "--overlap", "0").stdout.strip()
+    assert api.get(USERS, headers={"Authorization": f"Bearer {second}"}).status_code == 200
+    newest = objects(run("keys", "list", "bot", "--json"))[-1]
+    assert (newest["replaces"], newest["scopes"]) == (listed["id"], ["users:read"])
+    run("keys", "revoke", "bot", newest["id"])
+    assert "no key abcd" in run("keys", "revoke", "bot", "abcd", expected=1).stderr
+    (tmp_path / "value").write_text("sk-first\n")
+    assert (
+        "sk-first"
+        not in run(
+            "secrets", "set", "bot", "openai", "--provider", "openai", "--value-file", str(tmp_path / "value")
+        ).output
+    )
+    run("secrets", "set", "bot", "openai", "--provider", "openai", stdin="sk-second\n")
+    assert run("secrets", "reveal", "bot", "openai", "--reason", "test").stdout == "sk-second"
+    assert "sk-" not in run("secrets", "list", "bot").output
+    assert [version["version"] for version in objects(run("secrets", "versions", "bot", "openai", "--json"))] == [2, 1]
+    run("secrets", "restore", "bot", "openai", "1")
+    assert objects(run("secrets", "reveal", "bot", "openai", "--reason", "t", "--json"))[0]["value"] == "sk-first"
+    run("secrets", "remove", "bot", "openai")
+    assert "SECRET_NOT_FOUND" in run("secrets", "reveal", "bot", "openai", "--reason", "t", expected=1).stderr
+    value = api.put(f"{USERS}/{newest['createdBy']}/secrets/bytes", json={"provider": "x", "valueBase64": "/wD+"})
+    assert value.is_success
+    revealed = CliRunner().invoke(app, ["secrets", "reveal", "zz-owner", "bytes", "--reason", "t"])
+    assert revealed.stdout_bytes == b"\xff\x00\xfe"
+
+
+def test_the_log_is_followed(run: Run, api: httpx.Client) -> None:
+    """The newest events, oldest first; then what comes, until Ctrl-C, which is no error."""
+    for tag in ("a", "b"):
+        run("users", "create", tag, "--kind", "service")
+    run("users", "delete", "a")
+    events = objects(run("audit", "tail", "--json"))
+    assert [event["action"] for event in events] == ["users:create", "users:create", "users:delete"]
+    assert objects(run("audit", "tail", "-n", "1", "--action", "users:create", "--json")) == [events[1]]
+    assert len(objects(run("audit", "tail", "--user", "b", "--json"))) == 1
+    command = [sys.executable, "-m", "ai_admin", "audit", "tail", "--follow", "--json", "-n", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "apps")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout
+        assert process.stderr
+        try:
+            assert json.loads(process.stdout.readline())["action"] == "users:delete"
+            api.post(USERS, json={"tag": "c", "kind": "service"})
+            assert json.loads(process.stdout.readline())["action"] == "users:create"
+        finally:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(20) == Exit.INTERRUPTED
+        assert process.stderr.read() in {b"", b"Aborted.\n"}
+
+
+def test_wrong_input_is_told_in_one_place(run: Run, tmp_path: Path) -> None:
+    """On standard error with a code that scripts can tell: 1 the server said no, 2 there was no answer."""
+    faults = run("users", "create", "No Tag", "--kind", "service", expected=1).stderr
+    assert "VALIDATION_ERROR" in faults
+    assert "body.tag" in faults
+    run("users", "update", "zz-owner", expected=2)
+    run("users", "list", "--where", "role", expected=2)
+    run("users", "create", "x", "--attribute", "team=research", expected=2)
+    assert "FORBIDDEN" not in run("users", "list", "--where", "colour=red", expected=1).stderr
+    nobody = ["--url", f"http://127.0.0.1:{free_port()}"]
+    assert "cannot be reached" in run("users", "list", *nobody, expected=2).stderr
+    assert "https" in run("users", "list", "--url", "http://ai-admin.example.com", expected=2).stderr
+    run("users", "list", "--key-file", str(tmp_path / "missing"), expected=2)
+    (tmp_path / "bad").write_bytes(b"\xff\xfe\n")
+    run("users", "list", "--key-file", str(tmp_path / "bad"), expected=2)
+    (tmp_path / "wrong").write_text("aia_wrong")
+    refused = run("users", "list", "--key-file", str(tmp_path / "wrong"), expected=1)
+    assert "UNAUTHENTICATED" in refused.stderr
+    assert "aia_wrong" not in refused.output
+
+
+def test_what_users_call_themselves_moves_no_cursor(run: Run, api: httpx.Client) -> None:
+    """Names are other people's: no markup, no turning of the text. Programs get them as they are."""
+    assert api.post(USERS, json={"tag": "eve", "kind": "service", "name": HOSTILE}).is_success
+    assert HOSTILE in run("users", "list").stdout
+    assert objects(run("users", "get", "eve", "--json"))[0]["name"] == HOSTILE
+    assert printable("a\x1b[2J\x9b\n\u2028\u202e") == r"a\x1b[2J\x9b\n\u2028\u202e"
+    assert printable("می\u200cخواهم 👩\u200d💻") == "می\u200cخواهم 👩\u200d💻"
+
+
+def test_a_create_is_sent_once_more_where_no_answer_came(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And makes one user: both carry the same Idempotency-Key."""
+    send = httpx.HTTPTransport.handle_request
+    lost: list[bytes] = []
+
+    def lose_first(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        response = send(self, request)
+        if request.method == "POST" and not lost:
+            lost.append(response.read())
+            raise httpx.ReadError("connection reset")
+        return response
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", lose_first)
+    (user,) = objects(run("users", "create", "once", "--kind", "service", "--json"))
+    assert json.loads(lost[0]) == user
+
+
+def test_a_key_is_kept_in_the_keyring(run: Run, api: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`login` tries the key first; without a keyring it says what to install."""
+    monkeypatch.delenv(KEY_FILE_VARIABLE)
+    kept: dict[tuple[str, str], str] = {}
+    monkeypatch.setitem(sys.modules, "keyring", None)
+    assert "ai-admin[keyring]" in run("login", stdin=OWNER_KEY, expected=2).stderr
+    assert "ai-admin[keyring]" in run("users", "list", expected=2).stderr
+    fake = SimpleNamespace(
+        get_password=lambda service, name: kept.get((service, name)),
+        set_password=lambda service, name, value: kept.update({(service, name): value}),
+    )
+    monkeypatch.setitem(sys.modules, "keyring", fake)
+    assert "ai-admin login" in run("users", "list", expected=2).stderr
+    assert "UNAUTHENTICATED" in run("login", stdin="aia_wrong\n", expected=1).stderr
+    assert kept == {}
+    assert OWNER_KEY not in run("login", stdin=f"{OWNER_KEY}\n").output
+    assert kept == {("ai-admin", str(api.base_url).rstrip("/")): OWNER_KEY}
+    assert "zz-owner" in run("users", "list").stdout
