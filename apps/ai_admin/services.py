@@ -1,5 +1,7 @@
 """What a request needs beside itself: settings, database, who calls and how often; made once for each application."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import BoundedSemaphore
 from typing import cast
@@ -10,6 +12,7 @@ from ai_admin.access.principals import Principals
 from ai_admin.access.rates import Rates
 from ai_admin.config import Settings
 from ai_admin.database import Database
+from ai_admin.errors import RateLimited
 from ai_admin.listing import Estimates
 from ai_admin.vault.mounted import MountedKeyRing
 
@@ -30,8 +33,8 @@ class Services:
     # Credentials that are given out, a caller: far fewer than other requests.
     reveals: Rates
     estimates: Estimates
-    # Files of users that one process takes in or gives out at once: each holds a connection of its own.
-    transfers: BoundedSemaphore
+    # What takes long and holds a connection of its own: files of users in and out, and verifications of the log.
+    long_work: BoundedSemaphore
 
     def attach(self, app: Flask) -> None:
         """Make these the services of an application."""
@@ -41,3 +44,15 @@ class Services:
 def services() -> Services:
     """The services of the application that handles the current request."""
     return cast(Services, current_app.extensions[_EXTENSION])
+
+
+@contextmanager
+def one_of_few() -> Iterator[None]:
+    """A place among the few things that may take long at once. Raises `RateLimited`."""
+    places = services().long_work
+    if not places.acquire(blocking=False):
+        raise RateLimited("Other work that takes long is under way; wait, and send it again.")
+    try:
+        yield
+    finally:
+        places.release()

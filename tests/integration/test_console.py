@@ -1,10 +1,13 @@
 """The console over HTTP: who gets in, what they may do there, and the tricks that are played on pages."""
 
+import base64
 import os
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from itertools import chain
 from pathlib import Path
+from typing import Any, cast
 from unittest import mock
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,15 +17,21 @@ import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
+from nacl.signing import SigningKey
+from pydantic import SecretStr
 
 from ai_admin.access import sessions
 from ai_admin.access.tokens import digest, make_key
+from ai_admin.audit.sealing import seal_waiting
 from ai_admin.config import Settings
 from ai_admin.console import catalogue
+from ai_admin.database import Database
 from ai_admin.operations import operation_of
 from ai_admin.server import create_server_app
+from ai_admin.services import Services
 from ai_admin.users.schemas import Role
-from tests.conftest import AS_OWNER, BASE_URL, OWNER_ID, OWNER_KEY
+from tests.conftest import AS_OWNER, BASE_URL, OWNER_ID, OWNER_KEY, write_mount
+from tests.keyrings import entry, text_of
 
 CONSOLE = "/ai/admin/console"
 USERS = "/ai/admin/users"
@@ -72,6 +81,12 @@ def owner(browser: Browser) -> Browser:
     """A browser in which the owner is signed in."""
     assert browser.sign_in().status_code == 303
     return browser
+
+
+def services_of(browser: Browser) -> Services:
+    """What the application is made of."""
+    transport: Any = browser.http._transport
+    return cast(Services, transport.app.extensions["ai_admin"])
 
 
 def made(browser: Browser, **members: object) -> dict[str, str]:
@@ -432,6 +447,54 @@ def test_several_users_at_once_and_back(owner: Browser) -> None:
     assert owner.post("/users/bulk/undo", {"undo": undo[1][:-2] + "00"}).status_code == 400
     assert owner.post("/users/bulk", {"action": "purge", "id": ids}).status_code == 400
     assert owner.post("/users/bulk", {"action": "suspend"}).status_code == 400
+
+
+def test_the_overview_says_what_ends_and_what_is_to_rotate(owner: Browser, settings: Settings) -> None:
+    """Keys that end soon, the soonest first, and under which keys of the vault values are."""
+    user = made(owner, tag="ada", name="Ada")
+    for name, days in (("later", 20), ("sooner", 3), ("far", 400), ("never", None)):
+        ends = days and (datetime.now(timezone.utc) + timedelta(days=days)).isoformat()
+        owner.api.post(f"{USERS}/{user['id']}/keys", json={"name": f"key-{name}", "expiresAt": ends})
+    text = owner.get("/overview").text
+    assert 0 < text.index("key-sooner") < text.index("key-later")
+    assert "key-far" not in text
+    assert "key-never" not in text
+    assert "No value is under another key." in text
+    owner.api.put(f"{USERS}/{user['id']}/secrets/x", json={"provider": "x", "value": "sk-1"})
+    rings = {
+        "Values are still under test": text_of(entry("test", b"test" * 8), entry("next", b"next" * 8, "primary")),
+        "Values need the key test": text_of(entry("next", b"next" * 8, "primary")),
+    }
+    for told, ring in rings.items():
+        write_mount(settings.root, {"VAULT_KEYS": ring}, {})
+        services_of(owner).key_ring._look()
+        assert told in owner.get("/overview").text
+
+
+def test_the_log_is_verified_from_its_page(owner: Browser, sql: psycopg.Connection, database: Database) -> None:
+    """What the command says, in words; a log that was changed is told as such, and a long one is not waited for."""
+    assert "AUDIT_SEAL_KEY is not set" in owner.post("/audit/verify").text
+    seed = b"seal" * 8
+    key = SecretStr(base64.b64encode(seed).decode())
+    object.__setattr__(services_of(owner).settings.secret, "audit_seal_key", key)
+    made(owner, tag="ada")
+    list(seal_waiting(database, SigningKey(seed)))
+    assert "All is as it was sealed." in owner.post("/audit/verify").text
+    with mock.patch("ai_admin.console.views.audit._PATIENCE_S", -1):
+        assert "longer than a page can wait for" in owner.post("/audit/verify").text
+    sql.execute("SET session_replication_role = replica")
+    sql.execute("UPDATE audit_events SET source = '192.0.2.1'")
+    assert "The log is not as it was sealed." in owner.post("/audit/verify").text
+
+
+def test_a_fault_of_ours_is_told_on_a_page(owner: Browser) -> None:
+    """With the id under which the log has it, and nothing else of what went wrong."""
+    with mock.patch("ai_admin.console.views.overview._bars", side_effect=RuntimeError("of the inside")):
+        answer = owner.get("/overview")
+    assert answer.status_code == 500
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert answer.headers["X-Fission-Request-ID"] in answer.text
+    assert "of the inside" not in answer.text
 
 
 def test_pages_are_vietnamese_for_who_reads_it(owner: Browser) -> None:

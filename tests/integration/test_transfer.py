@@ -180,11 +180,11 @@ def test_only_a_few_at_once(server: httpx.Client, server_app: Flask) -> None:
     """Each holds a connection of its own to the database: who comes too many is asked to come again."""
     services: Services = server_app.extensions["ai_admin"]
     taken = 0
-    while services.transfers.acquire(blocking=False):
+    while services.long_work.acquire(blocking=False):
         taken += 1
     assert_problem(server.get(EXPORT), 429, "RATE_LIMITED")
     assert_problem(server.post(IMPORT, content=b"", headers=NDJSON), 429, "RATE_LIMITED")
-    services.transfers.release(taken)
+    services.long_work.release(taken)
     for _ in range(taken + 1):
         assert server.get(EXPORT).status_code == 200
         assert server.head(EXPORT).status_code == 200

@@ -68,7 +68,7 @@ def _fields() -> dict[str, object]:
 def _http_exception(error: HTTPException) -> Response:
     if error.code is None or error.code < 400:  # noqa: PLR2004  a redirect is raised too
         return Response(status=error.code or 500, headers=error.get_headers(request.environ))
-    answer = problem(_FROM_STATUS.get(error.code, BadRequest)())
+    answer = problem(of_http(error))
     if isinstance(error, WerkzeugMethodNotAllowed):
         answer.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
     return answer
@@ -80,9 +80,19 @@ def _vault_error(error: VaultError) -> Response:
     return _api_error(unreadable)
 
 
-def _unexpected(error: Exception) -> Response:
+def unexpected(error: Exception) -> ApiError:
+    """What a caller is told of a fault of ours; the log has the rest."""
     _log.error("unexpected", exc_info=error, extra=_fields())
-    return problem(InternalError())
+    return InternalError()
+
+
+def of_http(error: HTTPException) -> ApiError:
+    """The error that Werkzeug means."""
+    return _FROM_STATUS.get(error.code or 0, BadRequest)()
+
+
+def _unexpected(error: Exception) -> Response:
+    return problem(unexpected(error))
 
 
 def _refuse_other_spellings() -> None:

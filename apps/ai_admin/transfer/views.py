@@ -5,7 +5,7 @@ Only a server has these routes: a function would have to hold the file.
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import islice
 from tempfile import TemporaryFile
 from typing import Annotated, Literal
@@ -33,7 +33,7 @@ from ai_admin.http.models import ApiModel
 from ai_admin.http.query import read_query
 from ai_admin.http.request_log import request_id
 from ai_admin.operations import describe
-from ai_admin.services import services
+from ai_admin.services import one_of_few, services
 from ai_admin.transfer.exporting import export_users
 from ai_admin.transfer.formats import FileInvalid
 from ai_admin.transfer.importing import ImportElsewhere, import_users
@@ -152,7 +152,7 @@ def import_file() -> Response:
     if form is None:
         raise UnsupportedMediaType(f"Send {' or '.join(_FORM_OF)}, or say in format what the file is.")
     settings = services().settings
-    with _one_of_few(), TemporaryFile() as file:
+    with one_of_few(), TemporaryFile() as file:
         receive(file, settings.config.max_import_bytes)
         try:
             outcome = import_users(settings, actor(), file, form, match=query.match, dry_run=query.dry_run == "true")
@@ -177,7 +177,7 @@ class _Export:
     def __init__(self, query: ExportQuery) -> None:
         self._request = request_id()
         with ExitStack() as stack:
-            stack.enter_context(_one_of_few())
+            stack.enter_context(one_of_few())
             self._chunks = export_users(services().settings, actor(), query, query.form)
             stack.callback(self._chunks.close)
             self._held = stack.pop_all()
@@ -193,18 +193,6 @@ class _Export:
     def close(self) -> None:
         """End the export, whether all was read or not."""
         self._held.close()
-
-
-@contextmanager
-def _one_of_few() -> Iterator[None]:
-    """A place among the files that this process takes in or gives out at once. Raises `RateLimited`."""
-    places = services().transfers
-    if not places.acquire(blocking=False):
-        raise RateLimited("Other files are being imported or exported; wait, and send it again.")
-    try:
-        yield
-    finally:
-        places.release()
 
 
 @transfer.before_app_request

@@ -12,7 +12,7 @@ from ai_admin.audit import log
 from ai_admin.audit.schemas import EventFilter
 from ai_admin.console.views.pages import console, holds, page
 from ai_admin.console.views.user import names
-from ai_admin.database import Connection
+from ai_admin.database import Connection, Row
 from ai_admin.errors import DatabaseUnavailable
 from ai_admin.http.answers import canonical
 from ai_admin.listing import Total, Window, count
@@ -21,10 +21,13 @@ from ai_admin.services import services
 from ai_admin.sql import queries
 from ai_admin.users import directory
 from ai_admin.users.schemas import Kind, Role, Status, UserFilter
+from ai_admin.vault.registry import keys_in_use
 
 _SQL = queries("console")
 _DAYS = 14
 _LAST = 8
+_SOON = timedelta(days=30)
+_MOST_KEYS = 8
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class Bar:
     height: float
 
 
+@dataclass(frozen=True)
+class Vault:
+    """The key that seals, those that values are still to be rotated from, and those that are needed and do not open."""
+
+    primary: str
+    older: list[str]
+    missing: list[str]
+
+
 @console.get("/overview")
 @describe("Overview", Scope.USERS_READ, answers={200: None}, errors=(DatabaseUnavailable,), page=True)
 def show_overview() -> Response:
@@ -58,10 +70,23 @@ def show_overview() -> Response:
         }
         bars = _bars(connection)
         events = _last_events(connection) if holds(Scope.AUDIT_READ) else None
-        people = names(connection, {event[member] for event in events or () for member in ("actor", "target")})
+        keys = _expiring_keys(connection) if holds(Scope.KEYS_READ) else None
+        vault = _vault(connection) if holds(Scope.SECRETS_READ) else None
+        shown = {event[member] for event in events or () for member in ("actor", "target")}
+        people = names(connection, shown | {key["user_id"] for key in keys or ()})
         facts = connection.execute(_SQL["overview"]).fetchone() if holds(Scope.AUDIT_READ) else None
     return page(
-        "overview", total=total, members=members, bars=bars, events=events, people=people, facts=facts, days=_DAYS
+        "overview",
+        total=total,
+        members=members,
+        bars=bars,
+        events=events,
+        keys=keys,
+        vault=vault,
+        people=people,
+        facts=facts,
+        days=_DAYS,
+        soon=_SOON.days,
     )
 
 
@@ -90,6 +115,18 @@ def _bars(connection: Connection) -> list[Bar]:
     return [
         Bar(day.date().isoformat(), total, 100 * total.rows / highest) for day, total in zip(days, totals, strict=True)
     ]
+
+
+def _expiring_keys(connection: Connection) -> list[Row]:
+    """The keys that end soonest, and one more where there are more."""
+    return connection.execute(_SQL["expiring_keys"], {"within": _SOON, "most": _MOST_KEYS + 1}).fetchall()
+
+
+def _vault(connection: Connection) -> Vault:
+    ring = services().key_ring.current()
+    used = keys_in_use(connection)
+    closed = {name for name in used if (key := ring.find(name)) is None or key.state == "retired"}
+    return Vault(ring.primary.id, sorted(used - closed - {ring.primary.id}), sorted(closed))
 
 
 def _last_events(connection: Connection) -> list[dict[str, Any]]:

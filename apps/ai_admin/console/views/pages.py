@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, render_template, request
 from flask_wtf.csrf import CSRFError, generate_csrf
+from werkzeug.exceptions import HTTPException
 
 from ai_admin.access.principals import Principal
 from ai_admin.access.scopes import Scope
@@ -13,6 +14,7 @@ from ai_admin.console.application import csrf
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.sealed import NotOurs, seal, unseal
 from ai_admin.errors import ApiError, BadRequest, Forbidden, Unauthenticated
+from ai_admin.http import problems
 from ai_admin.http.request_log import request_id
 
 HOME = "/ai/admin/console"
@@ -93,6 +95,16 @@ def _add_headers(response: Response) -> Response:
 @console.errorhandler(CSRFError)
 def _form_is_old(_: CSRFError) -> Response:
     return _error(BadRequest(gettext("This form is too old, or not ours. Load the page again and send it anew.")))
+
+
+@console.errorhandler(HTTPException)
+def _http_exception(error: HTTPException) -> Response:
+    return _error(problems.of_http(error))
+
+
+@console.errorhandler(Exception)
+def _unexpected(error: Exception) -> Response:
+    return _error(problems.unexpected(error))
 
 
 @console.errorhandler(ApiError)
