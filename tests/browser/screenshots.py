@@ -1,7 +1,6 @@
 """Pictures of every page of the console, as docs/console.md shows them: light and dark, narrow and wide."""
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ FOLDER = ROOT / "docs" / "screenshots"
 _CONSOLE = "/ai/admin/console"
 _PEOPLE = 2_000
 _SIZES = {"wide": (1440, 900), "narrow": (360, 780)}
+console = Console(stderr=True, highlight=False)
 _SCHEMES: tuple[ColorScheme, ...] = ("light", "dark")
 
 
@@ -83,7 +83,7 @@ def _shoot(
     for name, path in pages.items():
         page.goto(f"{address}{_CONSOLE}{path}", wait_until="networkidle")
         page.screenshot(path=FOLDER / f"{name}-{how}.png")
-        print(f"{name}-{how}", file=sys.stderr)
+        console.print(f"{name}-{how}")
     context.close()
 
 
@@ -96,7 +96,7 @@ def main() -> None:
         serving(settings, Path(name), workers=1) as api,
         _chromium() as browser,
     ):
-        demo.fill(settings, _PEOPLE, Console(stderr=True))
+        demo.fill(settings, _PEOPLE, console)
         address, pages = str(api.base_url).rstrip("/"), _pages(_fill(api))
         for shape, size in _SIZES.items():
             for scheme in _SCHEMES:

