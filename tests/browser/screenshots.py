@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Literal
 
 import httpx
-from playwright.sync_api import Browser, ColorScheme, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 from tests.conftest import OWNER_KEY, ROOT
 from tests.serving import USERS, directory, serving
@@ -20,7 +21,8 @@ _CONSOLE = "/ai/admin/console"
 _PEOPLE = 2_000
 _SIZES = {"wide": (1440, 900), "narrow": (360, 780)}
 console = Console(stderr=True, highlight=False)
-_SCHEMES: tuple[ColorScheme, ...] = ("light", "dark")
+Scheme = Literal["light", "dark"]
+_SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
 
 def _fill(api: httpx.Client) -> str:
@@ -63,7 +65,7 @@ def _chromium() -> Iterator[Browser]:
 
 
 def _shoot(
-    browser: Browser, address: str, pages: dict[str, str], size: tuple[int, int], scheme: ColorScheme, **more: str
+    browser: Browser, address: str, pages: dict[str, str], size: tuple[int, int], scheme: Scheme, **more: str
 ) -> None:
     """The sign-in page, and after that all others, each as `<page>-<how>.png`."""
     how = more.get("how", "")
