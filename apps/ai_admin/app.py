@@ -24,7 +24,8 @@ from ai_admin.vault.mounted import MountedKeyRing
 
 # Refusals a second that one process writes into the audit log; all of them are in the metrics.
 _RECORDED_REFUSALS = 20
-# Imports, exports and verifications that one process has under way.
+# Imports, exports and verifications that one process has under way at most; a server has twice as many threads as
+# connections.
 _LONG_WORK = 3
 
 
@@ -56,7 +57,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
         Rates(_RECORDED_REFUSALS),
         Rates(config.reveals_per_second),
         Estimates(),
-        BoundedSemaphore(_LONG_WORK),
+        BoundedSemaphore(min(_LONG_WORK, config.pool_size)),
     ).attach(app)
     # The last to be installed sees an answer first: CORS and the log line come after every other change.
     request_log.install(app)

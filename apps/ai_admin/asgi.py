@@ -28,6 +28,8 @@ Head = tuple[int, list[tuple[bytes, bytes]]]
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _PROBE_THREADS = 2
+# Octets of a streamed answer that are sent at once: a few of them wait in the server for a slow caller.
+_PART = 1 << 16
 
 
 class AsgiApplication:
@@ -66,16 +68,26 @@ class AsgiApplication:
         (status, headers), body, rest = await in_thread(threads, self._run, environ)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if rest is not None:
-            chunks = iter(rest)
-            # Sending to a caller who has left succeeds.
-            left = asyncio.ensure_future(_until_left(receive))
-            try:
-                while not left.done() and (chunk := await in_thread(threads, next, chunks, b"")):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            finally:
-                left.cancel()
-                await in_thread(threads, _close, rest)
+            await self._stream(rest, receive, send)
         await send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, chunks: Iterable[bytes], receive: Receive, send: Send) -> None:
+        """Send chunks as they are made, until the caller has gone; then the next one is not asked for.
+
+        Raises what making them raises, and `TimeoutError` where the caller takes a part not in `body_timeout_s`
+        seconds: the answer then lacks its end, and is seen to be cut short (RFC 9112, 8).
+        """
+        in_thread = asyncio.get_running_loop().run_in_executor
+        gone = asyncio.ensure_future(_disconnected(receive))
+        made = iter(chunks)
+        try:
+            while not gone.done() and (chunk := await in_thread(self._threads, next, made, b"")):
+                for start in range(0, len(chunk), _PART):
+                    part = {"type": "http.response.body", "body": chunk[start : start + _PART], "more_body": True}
+                    await asyncio.wait_for(send(part), self._body_timeout_s)
+        finally:
+            gone.cancel()
+            await in_thread(self._threads, _close, chunks)
 
     async def _body(self, environ: dict[str, Any], receive: Receive) -> io.IOBase:
         """The body as a file; empty where none is awaited, and where its declared length says that none is taken."""
@@ -122,12 +134,6 @@ class AsgiApplication:
             _close(chunks)
 
 
-async def _until_left(receive: Receive) -> None:
-    """Wait for the caller to close the connection."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 class _Arriving(io.RawIOBase):
     """A body that is read, by a thread, as it arrives at the event loop."""
 
@@ -164,6 +170,12 @@ class _Unreadable(io.RawIOBase):
 
     def read(self, _size: int = -1, /) -> bytes:
         raise self._error
+
+
+async def _disconnected(receive: Receive) -> None:
+    """Come back once the caller has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _close(chunks: Iterable[bytes]) -> None:

@@ -187,8 +187,7 @@ class ConfigSettings(BaseModel):
         default=268_435_456,
         ge=65_536,
         le=68_719_476_736,
-        description="Largest file that an import over HTTP takes, in bytes; it is kept in the temporary folder "
-        "meanwhile. On the server alone.",
+        description="Largest file of users that an import over HTTP takes, in bytes; on the server alone.",
     )
     credential_cache_s: int = Field(
         default=3,
@@ -216,7 +215,11 @@ class ConfigSettings(BaseModel):
         description="Days for which a credential that was replaced or removed can be restored; later changes erase it.",
     )
     body_timeout_s: int = Field(
-        default=15, ge=1, le=600, description="Longest wait for a request's body, in seconds; on the server alone."
+        default=15,
+        ge=1,
+        le=600,
+        description="Longest wait for a request's body, and for each part of a file of users on its way in or out, "
+        "in seconds; on the server alone.",
     )
     oidc_issuer: str = Field(
         default="",

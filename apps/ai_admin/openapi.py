@@ -27,6 +27,7 @@ from ai_admin.credentials.schemas import NAME
 from ai_admin.errors import ApiError, BadRequest, Detail, ErrorCode, InternalError, RequestInvalid, RouteNotFound
 from ai_admin.etags import ENTITY_TAG
 from ai_admin.http.answers import JSON
+from ai_admin.http.models import ProblemDetail
 from ai_admin.http.problems import PROBLEM, problem_body
 from ai_admin.http.request_log import FORM as REQUEST_ID_FORM
 from ai_admin.http.request_log import HEADER as REQUEST_ID
@@ -79,22 +80,6 @@ _BODIES: Mapping[str, tuple[str, ...]] = {
 
 class UndescribedRoute(Exception):
     """A route of the application cannot be put into the document."""
-
-
-class ProblemDetail(BaseModel):
-    """One fault of a request, in the shape of Pydantic's `errors()`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    type: Annotated[str, Field(description="The kind of fault.", examples=["string_pattern_mismatch"])]
-    loc: Annotated[
-        list[str | int],
-        Field(description="Where: `body`, `query`, `path` or `header`, then the way to the member."),
-    ]
-    msg: Annotated[str, Field(description="The fault in words.")]
-    ctx: Annotated[
-        dict[str, str | int | float | bool], Field(default_factory=dict, description="The limits that were missed.")
-    ]
 
 
 class Problem(BaseModel):
@@ -261,8 +246,7 @@ def _operation(route: _Route, schemas: Mapping[str, Schema]) -> oas.Operation:
     if operation.body is not None:
         described.requestBody = _request_body(operation.body, operation.body_type, schemas)
     elif operation.upload:
-        files = {media_type: _file(example) for media_type, example in operation.upload.items()}
-        described.requestBody = oas.RequestBody(required=True, content=files)
+        described.requestBody = oas.RequestBody(required=True, content=_files(operation.upload))
     return described
 
 
@@ -313,6 +297,16 @@ def _header_parameter(header: Header) -> oas.Parameter:
     return _parameter("header", header.name, schema, description=header.meaning, example=header.example)
 
 
+def _files(upload: Mapping[str, object]) -> dict[str, oas.MediaType]:
+    return {
+        media_type: oas.MediaType(
+            media_type_schema=_schema({"type": "object" if media_type == JSON else "string"}),
+            examples={"example1": oas.Example(summary="A file", value=example)},
+        )
+        for media_type, example in upload.items()
+    }
+
+
 def _request_body(model: type[BaseModel], media_type: str, schemas: Mapping[str, Schema]) -> oas.RequestBody:
     schema = schemas[model.__name__]
     content = oas.MediaType(media_type_schema=_reference(model))
@@ -323,11 +317,6 @@ def _request_body(model: type[BaseModel], media_type: str, schemas: Mapping[str,
             for number, example in enumerate(examples, 1)
         }
     return oas.RequestBody(required=True, description=schema["description"], content={media_type: content})
-
-
-def _file(example: str) -> oas.MediaType:
-    examples: dict[str, oas.Example | oas.Reference] = {"example1": oas.Example(value=example)}
-    return oas.MediaType(media_type_schema=_schema({"type": "string"}), examples=examples)
 
 
 # Responses (OpenAPI 3.1.0, 4.8.16)

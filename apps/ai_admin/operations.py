@@ -42,8 +42,8 @@ class Operation:
     query: type[BaseModel]
     body: type[BaseModel] | None
     body_type: str
-    # Where the body is a file: an example by media type.
-    upload: Mapping[str, str]
+    # Media types of a body that is a file, each with an example.
+    upload: Mapping[str, object]
     headers: tuple[Header, ...]
     # A page of the console, for people: not of the API, and entered with a session in place of a bearer credential.
     page: bool
@@ -58,7 +58,7 @@ def describe(
     query: type[BaseModel] = NoQuery,
     body: type[BaseModel] | None = None,
     body_type: str = "application/json",
-    upload: Mapping[str, str] = MappingProxyType({}),
+    upload: Mapping[str, object] = MappingProxyType({}),
     headers: tuple[Header, ...] = (),
     page: bool = False,
 ) -> Callable[[View], View]:

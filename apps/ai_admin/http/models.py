@@ -15,6 +15,22 @@ class ApiModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
 
 
+class ProblemDetail(BaseModel):
+    """One fault of a request, in the shape of Pydantic's `errors()`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Annotated[str, Field(description="The kind of fault.", examples=["string_pattern_mismatch"])]
+    loc: Annotated[
+        list[str | int],
+        Field(description="Where: `body`, `query`, `path` or `header`, then the way to the member."),
+    ]
+    msg: Annotated[str, Field(description="The fault in words.")]
+    ctx: Annotated[
+        dict[str, str | int | float | bool], Field(default_factory=dict, description="The limits that were missed.")
+    ]
+
+
 # A member that was not sent is left alone. It is told from `null` by `model_fields_set`, so these
 # defaults are never looked at; a factory keeps them out of the JSON Schema.
 LEFT_ALONE: Any = Field(default_factory=lambda: None)

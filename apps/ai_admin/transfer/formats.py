@@ -47,6 +47,8 @@ class Format:
     read: Callable[[IO[bytes]], Iterator[Record]]
     match: Match
     only_new: frozenset[str] = frozenset()
+    # One JSON document, which only its end shows to be whole.
+    is_document: bool = False
 
 
 def read_ndjson(file: IO[bytes]) -> Iterator[Record]:
@@ -103,9 +105,9 @@ _FOREIGN = frozenset({"tag", "role", "kind"})
 FORMATS: Mapping[str, Format] = {
     "csv": Format(read_csv, "tag"),
     "ndjson": Format(read_ndjson, "tag"),
-    "keycloak": Format(read_keycloak, "email", _FOREIGN),
-    "litellm": Format(read_litellm, "email", _FOREIGN),
-    "openai": Format(read_openai, "email", _FOREIGN),
+    "keycloak": Format(read_keycloak, "email", _FOREIGN, is_document=True),
+    "litellm": Format(read_litellm, "email", _FOREIGN, is_document=True),
+    "openai": Format(read_openai, "email", _FOREIGN, is_document=True),
     "open-webui": Format(read_open_webui, "email", _FOREIGN),
 }
 

@@ -13,6 +13,7 @@ Every user who is created or changed has an event. A record that is refused is k
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -155,16 +156,20 @@ def import_users(
     *,
     match: Match | None = None,
     dry_run: bool = False,
+    most_rejects: int | None = None,
     batch: int = BATCH,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
     """Bring the directory to what the file says. `file` can seek; `form` is one of `FORMATS`.
 
     Users are found by `match`, that of the format if not given; who has no email, by tag. Goes on with an import of
-    the same file, format and actor that has not ended. Raises `FileInvalid` behind the last batch that could be read,
-    `ImportElsewhere`, `Unauthenticated` where `by` was put out meanwhile, `DatabaseUnavailable`, `SchemaOutdated`.
+    the same file, format and actor that has not ended. All rejects are kept, or the first `most_rejects` of them.
+
+    Raises `FileInvalid` before anything is done, and behind the last whole batch `ImportElsewhere`, `Unauthenticated`
+    where `by` was put out meanwhile, `DatabaseUnavailable` and `SchemaOutdated`.
     """
     chosen = FORMATS[form]
+    _require_whole(file, chosen)
     by_members = match or chosen.match
     size = file.seek(0, os.SEEK_END)
     with session(settings) as connection:
@@ -172,11 +177,11 @@ def import_users(
         done = Summary() if place is None else place[1]
         file.seek(0)
         by = events.with_audit_key(connection, by)
-        run = _Run(connection, by, chosen, by_members, place and place[0])
+        run = _Run(connection, by, chosen, by_members, place and place[0], most_rejects)
         resumed_at = done.records
         progress(Progress(0, size, done))
         for each in _ahead(_batches(file, by, chosen, resumed_at, batch)):
-            done.add(run.take(each, done.records))
+            done.add(run.take(each, done))
             progress(Progress(each.position, size, done))
         if place is not None:
             connection.execute(_SQL["finish"], {"id": place[0]})
@@ -188,6 +193,13 @@ def rejects_of(settings: Settings, import_id: UUID) -> Iterator[Reject]:
     with session(settings) as connection, connection.transaction(), connection.cursor("rejects") as cursor:
         for row in cursor.execute(_SQL["rejects"], {"id": import_id}):
             yield Reject(row["line"], row["problem"])
+
+
+def _require_whole(file: IO[bytes], form: Format) -> None:
+    """Raise `FileInvalid` for a document that is none: its first users must not be taken before its end is seen."""
+    if form.is_document:
+        file.seek(0)
+        deque(form.read(file), maxlen=0)
 
 
 def _digest(file: IO[bytes], form: str, match: Match, by: Actor) -> bytes:
@@ -285,7 +297,16 @@ def _printable(part: str | int) -> str | int:
 class _Run:
     """An import at work on its connection. `kept` are the rejects of a dry run."""
 
-    def __init__(self, connection: Connection, by: Actor, form: Format, match: Match, import_id: UUID | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        by: Actor,
+        form: Format,
+        match: Match,
+        import_id: UUID | None,
+        most_rejects: int | None,
+    ) -> None:
+        self._most_rejects = most_rejects
         self._connection = connection
         self._by = by
         self._only_new = form.only_new
@@ -296,22 +317,24 @@ class _Run:
         if import_id is None:
             connection.execute(_SQL["foresee"])
 
-    def take(self, batch: _Batch, records: int) -> Summary:
-        """Take a batch that comes behind so many records; all of it, or nothing."""
+    def take(self, batch: _Batch, done: Summary) -> Summary:
+        """Take the batch that comes behind what is done; all of it, or nothing."""
         with self._connection.transaction():
             if self._id is not None:
                 row = self._connection.execute(_SQL["lock"], {"id": self._id}).fetchone()
-                if row is None or row["records"] != records:
+                if row is None or row["records"] != done.records:
                     raise ImportElsewhere("another process goes on with the import of this file")
             self._connection.execute(_SQL["stage"])
             summary, rejects = Summary(records=batch.records), list(batch.rejects)
             for users in _chunks(batch.users):
                 self._take_distinct(users, summary, rejects)
             summary.rejected = len(rejects)
+            room = None if self._most_rejects is None else max(0, self._most_rejects - done.rejected)
+            kept = sorted(rejects, key=lambda reject: reject.line)[:room]
             if self._id is None:
-                self.kept += rejects
+                self.kept += kept
             else:
-                self._keep(summary, rejects)
+                self._keep(summary, kept)
         return summary
 
     def _keep(self, summary: Summary, rejects: list[Reject]) -> None:

@@ -1,4 +1,4 @@
-"""Users in from files and out to files, over HTTP: `ai-admin users import` and `export` by a caller's own rights.
+"""Many users at once, in from a file and out to one: what `ai-admin users` does, by the caller's own rights.
 
 Only a server has these routes: a function would have to hold the file.
 """
@@ -6,9 +6,8 @@ Only a server has these routes: a function would have to hold the file.
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import islice
 from tempfile import TemporaryFile
-from typing import Annotated, Literal
+from typing import IO, Annotated, Literal
 
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +18,7 @@ from ai_admin.access.scopes import Scope
 from ai_admin.errors import (
     ApiError,
     DatabaseUnavailable,
+    ErrorCode,
     ImportRunning,
     PayloadTooLarge,
     RateLimited,
@@ -29,14 +29,14 @@ from ai_admin.errors import (
 )
 from ai_admin.http.answers import JSON, answer
 from ai_admin.http.body import media_type, receive
-from ai_admin.http.models import ApiModel
+from ai_admin.http.models import LEFT_ALONE, ApiModel, ProblemDetail
 from ai_admin.http.query import read_query
 from ai_admin.http.request_log import request_id
 from ai_admin.operations import describe
 from ai_admin.services import one_of_few, services
 from ai_admin.transfer.exporting import export_users
-from ai_admin.transfer.formats import FileInvalid
-from ai_admin.transfer.importing import ImportElsewhere, import_users
+from ai_admin.transfer.formats import FileInvalid, Match
+from ai_admin.transfer.importing import ImportElsewhere, Outcome, import_users
 from ai_admin.users.schemas import UserFilter
 
 transfer = Blueprint("transfer", __name__, url_prefix="/ai/admin/users")
@@ -45,19 +45,20 @@ IMPORT, EXPORT = f"{transfer.url_prefix}/import", f"{transfer.url_prefix}/export
 MEDIA_TYPES = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
 # Rejected records that an answer lists.
 _MOST_REJECTS = 1_000
-_EXAMPLES = {
-    MEDIA_TYPES["csv"]: "tag,email,name\nada,ada@example.com,Ada Lovelace\n",
-    MEDIA_TYPES["ndjson"]: '{"tag":"ada","email":"ada@example.com"}\n{"tag":"bot","kind":"service"}\n',
-    JSON: '{"users":[{"username":"ada","email":"ada@example.com","enabled":true}]}',
-}
 _FORM_OF = {media_type: form for form, media_type in MEDIA_TYPES.items()}
+_EXAMPLES = {
+    "text/csv": "tag,email,name,models\nada,ada@example.com,Ada Lovelace,gpt-5* claude-*\n",
+    "application/x-ndjson": '{"tag": "ada", "email": "ada@example.com"}\n{"tag": "nightly-eval", "kind": "service"}\n',
+    # A realm of Keycloak, with format=keycloak.
+    JSON: {"users": [{"username": "ada", "email": "ada@example.com", "enabled": True}]},
+}
 _log = logging.getLogger(__name__)
 
 
 class ExportQuery(UserFilter):
     """The query parameters of an export: the filters of the list, and the form of the file."""
 
-    form: Annotated[Literal["csv", "ndjson"], Field(alias="format")] = "ndjson"
+    form: Annotated[Literal["csv", "ndjson"], Field(alias="format", description="The form of the file.")] = "ndjson"
 
 
 class ImportQuery(BaseModel):
@@ -67,7 +68,11 @@ class ImportQuery(BaseModel):
 
     form: Annotated[
         Literal["csv", "ndjson", "keycloak", "litellm", "openai", "open-webui"] | None,
-        Field(alias="format", description="The form of the file; by the Content-Type if not given."),
+        Field(
+            alias="format",
+            description="The form of the file; by the Content-Type if not given. JSON is a list of another system: "
+            "it has to be said of which.",
+        ),
     ] = None
     match: Annotated[
         Literal["tag", "email"] | None,
@@ -79,14 +84,13 @@ class ImportQuery(BaseModel):
     ] = "false"
 
 
-class Rejected(BaseModel):
+class Rejected(ApiModel):
     """A record that was not taken: where it stands, and the problem that a request for it alone would have got."""
 
-    model_config = ConfigDict(extra="allow")
-
     line: Annotated[int, Field(ge=1, description="Its line; in a JSON document the number of the user.")]
-    errorCode: str  # noqa: N815
+    error_code: ErrorCode
     detail: str
+    details: Annotated[list[ProblemDetail], Field(description="Each fault of a record that is not valid.")] = LEFT_ALONE
 
 
 class ImportReport(ApiModel):
@@ -100,7 +104,8 @@ class ImportReport(ApiModel):
     unchanged: Annotated[int, Field(ge=0)]
     rejected: Annotated[int, Field(ge=0)]
     rejects: Annotated[
-        list[Rejected], Field(max_length=_MOST_REJECTS, description="The first of those rejected; no values of theirs.")
+        list[Rejected],
+        Field(max_length=_MOST_REJECTS, description="The first thousand of those rejected; no values of theirs."),
     ]
 
 
@@ -115,9 +120,13 @@ class ImportReport(ApiModel):
 def export_file() -> Response:
     """All users whom a filter finds, as they are at one moment, in the order of their ids; an import takes them back.
 
-    The file is whole if the answer ends as HTTP says it does: one that breaks off is cut short.
+    A file whose answer breaks off, without the end that HTTP has for it, is cut short.
     """
-    query = read_query(ExportQuery)
+    return exported(read_query(ExportQuery))
+
+
+def exported(query: ExportQuery) -> Response:
+    """The answer to a request for a file; to HEAD, its head alone."""
     headers = {"Content-Disposition": f'attachment; filename="users.{query.form}"'}
     file = _Export(query) if request.method == "GET" else ()
     return Response(file, headers=headers, content_type=f"{MEDIA_TYPES[query.form]}; charset=utf-8")
@@ -144,31 +153,39 @@ def export_file() -> Response:
 def import_file() -> Response:
     """The body is a file of users: who is not there is created, and others are changed where they differ.
 
-    Each record is checked as a request for it alone would be. What stops an import keeps what it has done; the same
-    file, sent again by the same caller, goes on from there.
+    Nothing is done before the whole file is here. Each record is checked as a request for it alone would be. What
+    stops an import keeps what it has done; the same file, sent again by the same caller, goes on from there.
     """
     query = read_query(ImportQuery)
     form = query.form or _FORM_OF.get(media_type())
     if form is None:
         raise UnsupportedMediaType(f"Send {' or '.join(_FORM_OF)}, or say in format what the file is.")
     settings = services().settings
+    dry_run = query.dry_run == "true"
     with one_of_few(), TemporaryFile() as file:
         receive(file, settings.config.max_import_bytes)
-        try:
-            outcome = import_users(settings, actor(), file, form, match=query.match, dry_run=query.dry_run == "true")
-        except FileInvalid as error:
-            raise RequestInvalid.at("body", message=str(error)) from None
-        except ImportElsewhere:
-            raise ImportRunning from None
-    rejects = islice(outcome.rejects(settings), _MOST_REJECTS) if outcome.summary.rejected else ()
-    return answer(
-        {
-            "dryRun": query.dry_run == "true",
-            "resumedAt": outcome.resumed_at,
-            **vars(outcome.summary),
-            "rejects": [{"line": reject.line, **reject.problem} for reject in rejects],
-        }
-    )
+        outcome = imported(file, form, match=query.match, dry_run=dry_run)
+        rejects = outcome.rejects(settings) if outcome.summary.rejected else ()
+        return answer(
+            {
+                "dryRun": dry_run,
+                "resumedAt": outcome.resumed_at,
+                **vars(outcome.summary),
+                "rejects": [{"line": reject.line, **reject.problem} for reject in rejects],
+            }
+        )
+
+
+def imported(file: IO[bytes], form: str, *, match: Match | None, dry_run: bool) -> Outcome:
+    """What comes of an import by the caller. Raises as `import_users` does, but what a caller can be told."""
+    try:
+        return import_users(
+            services().settings, actor(), file, form, match=match, dry_run=dry_run, most_rejects=_MOST_REJECTS
+        )
+    except FileInvalid as error:
+        raise RequestInvalid.at("body", message=str(error)) from None
+    except ImportElsewhere:
+        raise ImportRunning from None
 
 
 class _Export:
@@ -195,9 +212,19 @@ class _Export:
         self._held.close()
 
 
+# Neither is the id of a user, for the methods that a user has and these have not.
+_METHODS = {IMPORT: ("OPTIONS", "POST"), EXPORT: ("GET", "HEAD", "OPTIONS")}
+
+
 @transfer.before_app_request
-def _refuse_ids() -> None:
-    """Neither is the id of a user, for the methods that a user has and these have not."""
-    methods = {IMPORT: ["OPTIONS", "POST"], EXPORT: ["GET", "HEAD", "OPTIONS"]}.get(request.path)
+def _refuse_other_methods() -> None:
+    methods = _METHODS.get(request.path)
     if methods and request.method not in methods:
         raise MethodNotAllowed(methods)
+
+
+@transfer.after_app_request
+def _name_methods(response: Response) -> Response:
+    if request.method == "OPTIONS" and request.path in _METHODS:
+        response.headers["Allow"] = ", ".join(_METHODS[request.path])
+    return response

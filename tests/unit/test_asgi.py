@@ -1,0 +1,80 @@
+"""Answers that are streamed, on their way to callers who leave or stop reading."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from flask import Flask, Response
+
+from ai_admin.asgi import AsgiApplication
+
+SCOPE = {
+    "type": "http", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b"", "http_version": "1.1",
+    "scheme": "http", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1), "headers": [],
+}  # fmt: skip
+
+
+class Endless:
+    """A body without an end, which knows how far it was read and whether it was closed."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            self.made += 1
+            yield b"x" * 100_000
+
+    def close(self) -> None:
+        """What a server calls."""
+        self.is_closed = True
+
+
+def application(body: Endless) -> AsgiApplication:
+    """One that answers with this body."""
+    app = Flask(__name__)
+    app.add_url_rule("/", view_func=lambda: Response(body))
+    return AsgiApplication(app, threads=1, max_body_bytes=1, body_timeout_s=0.01)
+
+
+def test_who_leaves_ends_what_is_made_for_them() -> None:
+    """The server takes what is sent to nobody without a word: it has to be asked whether somebody is there."""
+    body = Endless()
+    sent: list[dict[str, Any]] = []
+    gone = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+        if len(sent) == 5:
+            gone.set()
+
+    asyncio.run(asyncio.wait_for(application(body)(SCOPE, receive, send), 20))
+    assert body.is_closed
+    assert body.made <= 10
+    assert max(len(message.get("body", b"")) for message in sent) == 1 << 16
+
+
+def test_who_reads_no_more_gets_no_end() -> None:
+    """A snapshot of the database is not held for somebody who takes nothing; nor is the answer a whole one."""
+    body = Endless()
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+        if len(sent) == 5:
+            await asyncio.Event().wait()
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(application(body)(SCOPE, receive, send))
+    assert body.is_closed
+    assert all(message.get("more_body", True) for message in sent)
