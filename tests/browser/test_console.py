@@ -141,3 +141,25 @@ def test_signing_out_ends_it(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Sign out").click()
     visit.open("/users")
     expect(visit.page.get_by_role("heading", level=1)).to_have_text("Sign in")
+
+
+def test_bring_a_file_in_and_take_the_list_out(visit: Visit) -> None:
+    """A file is looked at, confirmed, and found in the list, which is downloaded as it is filtered."""
+    page = visit.page
+    visit.sign_in()
+    visit.open("/users")
+    page.get_by_role("link", name="Import").click()
+    rows = b"tag,email,name\nada,ada@example.com,Ada\nno tag!,bob@example.com,Bob\n"
+    page.get_by_label("File", exact=True).set_input_files({"name": "users.csv", "mimeType": "text/csv", "buffer": rows})
+    visit.look("import")
+    page.get_by_role("button", name="Check the file").click()
+    expect(page.get_by_role("heading", name="1 row is refused")).to_be_visible()
+    visit.look("import-report")
+    page.get_by_role("button", name="Import 1").click()
+    expect(page.get_by_role("status")).to_have_text("1 user created or changed")
+    visit.open("/users?q=ada")
+    page.get_by_text("Export").click()
+    with page.expect_download() as taken:
+        page.get_by_role("link", name="CSV", exact=True).click()
+    assert taken.value.suggested_filename == "users.csv"
+    assert [line.split(",")[1] for line in taken.value.path().read_text().splitlines()] == ["tag", "ada"]

@@ -29,6 +29,8 @@ def install(app: Flask) -> None:
         WTF_CSRF_TIME_LIMIT=None,
         # A proxy may end TLS and change the host; the token and Sec-Fetch-Site tell enough.
         WTF_CSRF_SSL_STRICT=False,
+        # A field may be as large as a body, such as the file that an import is asked about.
+        MAX_FORM_MEMORY_SIZE=made.settings.config.max_body_bytes,
     )
     csrf.init_app(app)
     environment = app.jinja_env

@@ -54,7 +54,7 @@ def receive(file: IO[bytes], limit: int) -> None:
 
     Raises `PayloadTooLarge`, `BadRequest` where it breaks off, and `RequestTimeout` where a server waits no longer.
     """
-    _require_length_within(limit)
+    require_length(limit)
     received = 0
     try:
         while part := request.stream.read(_PART):
@@ -75,7 +75,7 @@ def media_type() -> str:
 
 def _read(limit: int) -> bytes:
     """The whole body, read no further than the limit: a length that is declared is not believed."""
-    _require_length_within(limit)
+    require_length(limit)
     try:
         raw = request.stream.read(limit + 1)
     except ClientDisconnected:
@@ -86,7 +86,8 @@ def _read(limit: int) -> bytes:
     return raw
 
 
-def _require_length_within(limit: int) -> None:
+def require_length(limit: int) -> None:
+    """Raise `PayloadTooLarge` where the current request says that its body has more octets."""
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
 

@@ -93,9 +93,27 @@ def _send_example(schema: BaseSchema, case: Any) -> None:
     case.query = {name: value for name, value in (case.query or {}).items() if name != "format"} | form
 
 
+def _stay_near(query: dict[str, Any]) -> None:
+    """Take out of a query what leads to a page that nobody can foresee, or that is too far."""
+    query.pop("cursor", None)
+    if int(query.get("page", 1)) * min(int(query.get("size", 20)), LARGEST_PAGE) > COUNTED:
+        query.pop("page")
+
+
 def _is_json_of_unsaid_format(case: Any, response: Any) -> bool:
     is_refused = case.operation.path == IMPORT and response.status_code == 415
     return is_refused and case.media_type == "application/json" and "format" not in (case.query or {})
+
+
+def _make_grantable(schema: BaseSchema, case: Any) -> None:
+    if case.path == IMPORT:
+        _send_example(schema, case)
+    if case.method == "GET":
+        _stay_near(case.query or {})
+    if isinstance(case.body, dict) and "keys" in case.path:
+        case.body.pop("expiresAt", None)
+        case.body.pop("scopes", None)
+        case.body.pop("replaces", None)
 
 
 def _teach(schema: BaseSchema, app: Flask) -> None:
@@ -108,19 +126,8 @@ def _teach(schema: BaseSchema, app: Flask) -> None:
         They name no cursor, which it makes, no page beyond row 10,000, no time gone by, and no scope that the
         user's role does not give. A file that they send is of the format that they say.
         """
-        if not case.meta or not case.meta.generation.mode.is_positive:
-            return case
-        if case.path == IMPORT:
-            _send_example(schema, case)
-        if case.method == "GET":
-            query = case.query or {}
-            query.pop("cursor", None)
-            if int(query.get("page", 1)) * min(int(query.get("size", 20)), LARGEST_PAGE) > COUNTED:
-                query.pop("page")
-        if isinstance(case.body, dict) and "keys" in case.path:
-            case.body.pop("expiresAt", None)
-            case.body.pop("scopes", None)
-            case.body.pop("replaces", None)
+        if case.meta and case.meta.generation.mode.is_positive:
+            _make_grantable(schema, case)
         return case
 
     @schema.hook

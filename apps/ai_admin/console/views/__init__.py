@@ -3,7 +3,20 @@
 Everything is GET or POST: Fission's triggers and plain HTML know no more.
 """
 
-from ai_admin.console.views import account, audit, bulk, files, keys, overview, secrets, sign_in, user, users
+from ai_admin.console.views import account, audit, bulk, files, keys, overview, secrets, sign_in, transfer, user, users
 from ai_admin.console.views.pages import console
 
-__all__ = ["account", "audit", "bulk", "console", "files", "keys", "overview", "secrets", "sign_in", "user", "users"]
+__all__ = [
+    "account",
+    "audit",
+    "bulk",
+    "console",
+    "files",
+    "keys",
+    "overview",
+    "secrets",
+    "sign_in",
+    "transfer",
+    "user",
+    "users",
+]

@@ -15,7 +15,9 @@ from ai_admin.console.catalogue import gettext
 from ai_admin.console.sealed import NotOurs, seal, unseal
 from ai_admin.errors import ApiError, BadRequest, Forbidden, Unauthenticated
 from ai_admin.http import problems
+from ai_admin.http.body import require_length
 from ai_admin.http.request_log import request_id
+from ai_admin.services import services
 
 HOME = "/ai/admin/console"
 console = Blueprint("console", __name__, url_prefix=HOME, template_folder="../templates")
@@ -80,6 +82,7 @@ def holds(scope: Scope) -> bool:
 def _check_form() -> None:
     """Refuse a form that is not one of ours (OWASP CSRF Prevention: token, SameSite and Sec-Fetch-Site)."""
     if request.method == "POST":
+        require_length(services().settings.config.max_body_bytes)
         if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
             raise Forbidden(gettext("This form was sent from another site."))
         csrf.protect()

@@ -93,6 +93,7 @@ def list_users() -> Response:
         total=total,
         query=query,
         chips=list(_chips(pairs)),
+        exports={form: address(pairs, *_BESIDE, "sort", format=form.lower()) for form in ("CSV", "NDJSON")},
         kept=_kept(pairs),
         columns=query.column or list(_SHOWN),
         all_columns=list(get_args(Column)),
