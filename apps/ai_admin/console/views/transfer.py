@@ -31,10 +31,10 @@ from ai_admin.errors import (
 )
 from ai_admin.http.query import read_pairs
 from ai_admin.operations import describe
-from ai_admin.services import services
+from ai_admin.services import one_of_few, services
 from ai_admin.transfer.formats import FORMATS
 from ai_admin.transfer.importing import Outcome
-from ai_admin.transfer.views import ExportQuery, exported, imported, one_of_few
+from ai_admin.transfer.views import ExportQuery, exported, imported
 
 # Each with the name that its readers know it by, and the suffixes that mean it.
 _NAMES = {
