@@ -22,7 +22,15 @@ from ai_admin.audit.seals import key_id
 from ai_admin.config import Settings
 from ai_admin.database import Database
 from ai_admin.errors import Unauthenticated
-from ai_admin.transfer.formats import LONGEST_LINE, FileInvalid, _from_cells, _quoted, _unquoted
+from ai_admin.transfer.formats import (
+    LONGEST_LINE,
+    FileInvalid,
+    _from_cells,
+    _quoted,
+    _unquoted,
+    read_litellm,
+    read_open_webui,
+)
 from ai_admin.transfer.importing import ImportElsewhere, Outcome, Summary, import_users
 from ai_admin.users.schemas import Role
 from tests.conftest import ROOT
@@ -349,6 +357,35 @@ TAKEN = {
         ("bob-example.com", "Bob", "human", "member", "suspended", [], {}),
     ],
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("models", "allowed"),
+    [
+        (None, ["*"]),
+        ([], ["*"]),
+        (["all-proxy-models"], ["*"]),
+        (["no-default-models"], []),
+        (["no-default-models", "gpt-5"], []),
+        (["openai/*", "gpt-5"], ["openai/*", "gpt-5"]),
+    ],
+)
+def test_nobody_of_litellm_gains_models(models: list[str] | None, allowed: list[str]) -> None:
+    """Who calls models through a team alone gets none here, whatever else the list names."""
+    user = {"user_id": "ada", "user_email": "ada@example.com", "user_role": "internal_user", "models": models}
+    (record,) = read_litellm(io.BytesIO(json.dumps({"users": [user], "total": 1}).encode()))
+    assert isinstance(record.members, dict)
+    assert record.members["models"] == allowed
+
+
+def test_open_webui_is_read_as_it_reads_itself() -> None:
+    """Roles in any case, blanks around cells, and a bad role named in its row."""
+    file = b"Name,Email,Password,Role\n Ada Lovelace , ada@example.com ,x, Admin\nBob,bob@example.com,x,owner\n"
+    first, second = read_open_webui(io.BytesIO(file))
+    assert isinstance(first.members, dict)
+    assert (first.members["name"], first.members["email"]) == ("Ada Lovelace", "ada@example.com")
+    assert first.members["role"] == "admin"
+    assert second == (3, "role is none of admin, user and pending")
 
 
 @pytest.mark.parametrize("form", list(FOREIGN))

@@ -69,8 +69,9 @@ def read_csv(file: IO[bytes]) -> Iterator[Record]:
 
 
 def read_open_webui(file: IO[bytes]) -> Iterator[Record]:
-    """Open WebUI's CSV of users: Name, Email, Password, Role (Admin Panel, Users, CSV import; its template).
+    """Open WebUI's CSV of users: Name, Email, Password, Role (its template, backend/open_webui/static/user-import.csv).
 
+    Roles are admin, user and pending in any case, blanks around a cell are none of it (AddUserModal.svelte there).
     `pending` becomes suspended; passwords are not read.
     """
     columns = {name: name for name in ("id", "name", "email", "password", "role")}
@@ -88,7 +89,8 @@ def read_keycloak(file: IO[bytes]) -> Iterator[Record]:
 def read_litellm(file: IO[bytes]) -> Iterator[Record]:
     """The answer of LiteLLM's `GET /user/list` (docs.litellm.ai, Internal User management; LitellmUserRoles).
 
-    A proxy_admin becomes an admin and a proxy_admin_viewer an auditor. No models means there: all.
+    A proxy_admin becomes an admin and a proxy_admin_viewer an auditor. Models are what `can_user_call_model` there
+    (litellm/proxy/auth/auth_checks.py) makes of them: an empty list is all, `no-default-models` in it is none.
     """
     return _read_document(file, "users.item", _from_litellm)
 
@@ -205,7 +207,9 @@ _LITELLM_ROLES = {"proxy_admin": "admin", "proxy_admin_viewer": "auditor"}
 
 def _from_litellm(user: Mapping[str, Any]) -> dict[str, Any]:
     named = user.get("models") or ["all-proxy-models"]
-    models = ["*" if name == "all-proxy-models" else name for name in named if name != "no-default-models"]
+    # Whatever stands beside it: such a user calls models through a team alone.
+    allowed = [] if "no-default-models" in named else named
+    models = ["*" if name == "all-proxy-models" else name for name in allowed]
     email = user.get("user_email")
     return _given(
         {
