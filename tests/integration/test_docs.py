@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import typer
+import yaml
+from flask import Flask
 from typer.testing import CliRunner
 
 from ai_admin.cli import app
@@ -76,6 +79,42 @@ def test_the_readme_runs(tmp_path: Path) -> None:
 def blocks(text: str) -> list[str]:
     """The shell commands of a document, block by block."""
     return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_quick_start_runs(tmp_path: Path) -> None:
+    """Who follows docs/quickstart.md has their users in, a key for one, a credential, and a gateway's answer."""
+    start, *rest = blocks((ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8"))
+    assert start.strip() == "script/server"
+    server = LocalServer(ROOT, "--data", str(tmp_path / "data"))
+    try:
+        address = server.wait_for_address()
+        script = "".join(rest).replace("http://127.0.0.1:8080", address).replace("$PWD", str(ROOT))
+        script = f"export AI_ADMIN_URL={address}\n" + script.replace(".local", f"{tmp_path}/data")
+        said = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, check=True).stdout.decode()
+    finally:
+        server.stop()
+        server.error.close()
+    assert said.count('"records":3,"created":3') == 2
+    assert "Grace Hopper" in said
+    assert "the key of the provider" in said
+    assert '"active":true' in said
+
+
+def test_monitoring_watches_what_there_is(server_app: Flask) -> None:
+    """A panel or an alert on a metric that does not exist is silent forever."""
+    client = server_app.test_client()
+    client.get("/healthz")
+    present = set(re.findall(r"^(ai_admin_\w+)", client.get("/metrics").text, re.MULTILINE))
+    folder = ROOT / "examples" / "monitoring"
+    board = orjson.loads((folder / "dashboard.json").read_bytes())
+    rules = yaml.safe_load((folder / "alerts.yaml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    queries += [rule["expr"] for rule in rules]
+    watched = {name for query in queries for name in re.findall(r"ai_admin_\w+", query)}
+    assert watched
+    assert watched <= present
+    assert all(rule["annotations"]["action"] for rule in rules)
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
 def test_moving_users_runs(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
