@@ -32,6 +32,7 @@ def test_each_page_is_usable_by_everybody(visit: Visit, width: int, request: pyt
         "filtered": "/users?q=ada&role=admin",
         "nobody": "/users?q=nobody",
         "user": f"/users/{user}",
+        "versions": f"/users/{user}/secrets/openai/versions",
         "new": "/users/new",
         "audit": "/audit",
         "account": "/account",

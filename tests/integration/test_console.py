@@ -300,6 +300,7 @@ def test_each_role_sees_and_does_what_it_may(browser: Browser) -> None:
         f"/users/{user['id']}/keys": {"owner", "admin"},
         f"/users/{user['id']}/secrets": {"owner", "admin"},
         f"/users/{user['id']}/secrets/x/reveal": {"owner"},
+        f"/users/{user['id']}/secrets/x/restore": {"owner", "admin"},
     }
     for role in Role:
         own = Browser(browser.http._transport)
@@ -415,6 +416,46 @@ def test_a_key_is_shown_once(owner: Browser) -> None:
     rotated = owner.post(f"{page}/keys/{listed[0]['id']}/rotate", {"hours": "0"})
     assert re.search(r"aia_\w{49}", rotated.text)
     assert owner.post(f"{page}/keys/{listed[0]['id']}/revoke").status_code == 303
+
+
+def test_a_key_is_limited_to_what_is_ticked(owner: Browser) -> None:
+    """Scopes and models of a key, offered as far as its user may have them; ticking nothing gives nothing."""
+    user = made(owner, tag="ada", role="auditor", models=["gpt-5*", "claude-*"])
+    page = f"/users/{user['id']}"
+    text = owner.get(page).text
+    offered = set(re.findall(r'name="scope" value="([^"]+)"', text))
+    assert offered == {"audit:read", "users:read", "secrets:reveal", "tokens:introspect"}
+    form = {"name": "one", "limited": "on", "scope": ["users:read"], "models": "gpt-5*"}
+    assert owner.post(f"{page}/keys", form).status_code == 200
+    assert owner.post(f"{page}/keys", {"name": "none", "limited": "on"}).status_code == 200
+    assert owner.post(f"{page}/keys", {"name": "all"}).status_code == 200
+    keys = owner.api.get(f"{USERS}/{user['id']}/keys").json()["data"]
+    assert [(key["name"], key["scopes"], key["models"]) for key in keys] == [
+        ("one", ["users:read"], ["gpt-5*"]),
+        ("none", [], None),
+        ("all", None, None),
+    ]
+    wrong = owner.post(f"{page}/keys", {"name": "x", "limited": "on", "scope": ["users:fly"], "models": "a b"})
+    assert (wrong.status_code, "<details" in wrong.text) == (400, True)
+
+
+def test_an_earlier_credential_is_in_force_again(owner: Browser) -> None:
+    """Its versions stand on a page of their own, without their values; removed ones can come back too."""
+    user = made(owner, tag="ada")
+    page, secret = f"/users/{user['id']}", f"{USERS}/{user['id']}/secrets/openai"
+    for value in ("sk-first-1234567890", "sk-second-1234567890"):
+        assert owner.api.put(secret, json={"provider": "openai", "value": value}).is_success
+    versions = owner.get(f"{page}/secrets/openai/versions").text
+    assert "sk-" not in versions
+    assert versions.count("/secrets/openai/restore") == 1
+    assert owner.post(f"{page}/secrets/openai/restore", {"version": "1"}).status_code == 303
+    assert owner.api.post(f"{secret}/reveal", json={"reason": "t"}).json()["value"] == "sk-first-1234567890"
+    owner.post(f"{page}/secrets/openai/remove")
+    assert owner.get(f"{page}/secrets/openai/versions").text.count("/secrets/openai/restore") == 3
+    assert owner.post(f"{page}/secrets/openai/restore", {"version": "2"}).status_code == 303
+    assert owner.api.post(f"{secret}/reveal", json={"reason": "t"}).json()["value"] == "sk-second-1234567890"
+    for version in ("", "0", "x", "99", "1" * 40):
+        assert owner.post(f"{page}/secrets/openai/restore", {"version": version}).status_code in {400, 404}, version
 
 
 def test_a_credential_is_shown_to_who_says_why(owner: Browser) -> None:

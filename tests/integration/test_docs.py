@@ -14,7 +14,6 @@ import orjson
 import pytest
 import typer
 import yaml
-from flask import Flask
 from typer.testing import CliRunner
 
 from ai_admin.cli import app
@@ -100,11 +99,11 @@ def test_the_quick_start_runs(tmp_path: Path) -> None:
     assert '"active":true' in said
 
 
-def test_monitoring_watches_what_there_is(server_app: Flask) -> None:
+def test_monitoring_watches_what_there_is(settings: Settings, tmp_path: Path) -> None:
     """A panel or an alert on a metric that does not exist is silent forever."""
-    client = server_app.test_client()
-    client.get("/healthz")
-    present = set(re.findall(r"^(ai_admin_\w+)", client.get("/metrics").text, re.MULTILINE))
+    with serving(settings, tmp_path, workers=1) as api:
+        api.get("/healthz")
+        present = set(re.findall(r"^(ai_admin_\w+)", api.get("/metrics").text, re.MULTILINE))
     folder = ROOT / "examples" / "monitoring"
     board = orjson.loads((folder / "dashboard.json").read_bytes())
     rules = yaml.safe_load((folder / "alerts.yaml").read_text(encoding="utf-8"))["groups"][0]["rules"]

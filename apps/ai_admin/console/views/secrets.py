@@ -1,4 +1,4 @@
-"""Credentials of a user: set, removed, and revealed to who says why."""
+"""Credentials of a user: set, removed, restored, and revealed to who says why."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from flask import Response, g, request
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
 from ai_admin.console.forms import FAULTS, Faults, read_fields
-from ai_admin.console.views.pages import HOME, console, see_other
+from ai_admin.console.views.pages import HOME, console, page, see_other
 from ai_admin.console.views.user import user_page
 from ai_admin.credentials import store
 from ai_admin.credentials.content import as_sent
@@ -26,7 +26,10 @@ from ai_admin.errors import (
 from ai_admin.http.path import read_uuid
 from ai_admin.operations import describe
 from ai_admin.services import services
+from ai_admin.users import directory
 
+# More than a version has.
+_DIGITS = 10
 _ERRORS: tuple[type[ApiError], ...] = (RequestInvalid, UserNotFound, SecretNotFound, *CHANGE_ERRORS)
 
 
@@ -40,9 +43,8 @@ def set_secret(UserID: str) -> Response:  # noqa: N803
         name = read_name(form.get("name", "").strip())
         new = read_fields(SecretPut, {"provider": form.get("provider", "").strip(), "value": form.get("value", "")})
         ring = services().key_ring.current()
-        history = timedelta(days=services().settings.config.secret_history_days)
         with services().database.transaction() as connection:
-            store.put(connection, ring, actor(), user_id, name, new, history)
+            store.put(connection, ring, actor(), user_id, name, new, _history())
     except FAULTS as error:
         kept = {"name": form.get("name", ""), "provider": form.get("provider", "")}
         return user_page(user_id, error.status, secret_faults=Faults.of(error), secret_form=kept)
@@ -80,3 +82,31 @@ def remove_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     with services().database.transaction() as connection:
         store.remove(connection, actor(), user_id, read_name(Name))
     return see_other(f"{HOME}/users/{user_id}", saved="1")
+
+
+@console.get("/users/<UserID>/secrets/<Name>/versions")
+@describe("Versions of a credential", Scope.SECRETS_READ, answers={200: None}, errors=_ERRORS, page=True)
+def show_versions(UserID: str, Name: str) -> Response:  # noqa: N803
+    """Those that are kept, the newest first; of one that was removed too."""
+    user_id, name = read_uuid("UserID", UserID), read_name(Name)
+    with services().database.connection() as connection:
+        versions = store.versions(connection, actor(), user_id, name, _history())
+        user = directory.get(connection, user_id)
+    return page("versions", user=user, name=name, versions=versions)
+
+
+@console.post("/users/<UserID>/secrets/<Name>/restore")
+@describe("Restore a credential", Scope.SECRETS_WRITE, answers={303: None}, errors=(*_ERRORS, TooManySecrets), page=True)
+def restore_secret(UserID: str, Name: str) -> Response:  # noqa: N803
+    """An earlier version is in force again, as the newest; nobody sees its value for that."""
+    user_id, version = read_uuid("UserID", UserID), request.form.get("version", "")
+    if not (version.isascii() and version.isdecimal() and len(version) < _DIGITS):
+        raise RequestInvalid.at("body", "version", message="Must be the number of a version")
+    ring = services().key_ring.current()
+    with services().database.transaction() as connection:
+        store.restore(connection, ring, actor(), user_id, read_name(Name), int(version), _history())
+    return see_other(f"{HOME}/users/{user_id}", saved="1")
+
+
+def _history() -> timedelta:
+    return timedelta(days=services().settings.config.secret_history_days)

@@ -9,7 +9,7 @@ from uuid import UUID
 from flask import Response, g, request
 
 from ai_admin.access.guard import actor
-from ai_admin.access.scopes import ROLE_SCOPES, Scope
+from ai_admin.access.scopes import GATEWAY_SCOPES, ROLE_SCOPES, Scope
 from ai_admin.audit import log
 from ai_admin.audit.schemas import EventFilter
 from ai_admin.console.forms import FAULTS, Faults, attributes_of, lines_of, read_fields
@@ -152,9 +152,16 @@ def user_page(
         kinds=list(Kind),
         roles=list(Role),
         scopes=sorted(scope.value for scope in ROLE_SCOPES[Role(user["role"])]),
+        offered=sorted(scope.value for scope in _offered(user)),
         history_days=services().settings.config.secret_history_days,
         **values,
     )
+
+
+def _offered(user: Row) -> frozenset[Scope]:
+    """What a key of the user may be limited to."""
+    given = ROLE_SCOPES[Role(user["role"])]
+    return given | GATEWAY_SCOPES if user["kind"] == Kind.SERVICE else given
 
 
 def names(connection: Connection, ids: set[UUID | None]) -> dict[UUID, Row]:
