@@ -96,7 +96,9 @@ def show_versions(UserID: str, Name: str) -> Response:  # noqa: N803
 
 
 @console.post("/users/<UserID>/secrets/<Name>/restore")
-@describe("Restore a credential", Scope.SECRETS_WRITE, answers={303: None}, errors=(*_ERRORS, TooManySecrets), page=True)
+@describe(
+    "Restore a credential", Scope.SECRETS_WRITE, answers={303: None}, errors=(*_ERRORS, TooManySecrets), page=True
+)
 def restore_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     """An earlier version is in force again, as the newest; nobody sees its value for that."""
     user_id, version = read_uuid("UserID", UserID), request.form.get("version", "")
