@@ -425,7 +425,7 @@ def test_a_key_is_limited_to_what_is_ticked(owner: Browser) -> None:
     text = owner.get(page).text
     offered = set(re.findall(r'name="scope" value="([^"]+)"', text))
     assert offered == {"audit:read", "users:read", "secrets:reveal", "tokens:introspect"}
-    form = {"name": "one", "limited": "on", "scope": ["users:read"], "models": "gpt-5*"}
+    form: dict[str, object] = {"name": "one", "limited": "on", "scope": ["users:read"], "models": "gpt-5*"}
     assert owner.post(f"{page}/keys", form).status_code == 200
     assert owner.post(f"{page}/keys", {"name": "none", "limited": "on"}).status_code == 200
     assert owner.post(f"{page}/keys", {"name": "all"}).status_code == 200
