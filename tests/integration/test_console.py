@@ -372,6 +372,21 @@ def test_filters_stand_in_the_address_as_chips(owner: Browser) -> None:
     assert "No user matches" in owner.get("/users?q=nobody").text
 
 
+def test_an_attribute_is_typed_into_the_form(owner: Browser) -> None:
+    """It becomes the filter that the API has, beside those that were there; what is none is told."""
+    made(owner, tag="ada", attributes={"team": "a b&c"})
+    made(owner, tag="bob", attributes={"team": "other"})
+    asked = {"q": "a", "attributes[team]": "other", "attribute": " team = a b&c "}
+    answer = owner.http.get(f"{CONSOLE}/users", params=asked)
+    assert answer.status_code == 303
+    assert parse_qs(urlsplit(answer.headers["Location"]).query) == {"q": ["a"], "attributes[team]": ["a b&c"]}
+    text = owner.http.get(answer.headers["Location"]).text
+    assert ">ada<" in text
+    assert ">bob<" not in text
+    for wrong in ("team", "=x", "team="):
+        assert owner.http.get(f"{CONSOLE}/users", params={"attribute": wrong}).status_code == 400
+
+
 def test_a_user_is_created_and_faults_stand_beside_their_fields(owner: Browser) -> None:
     """What was typed is still there when the form comes back."""
     made(owner, tag="taken")

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from flask import Response, request
 from pydantic import Field
+from werkzeug.datastructures import MultiDict
 
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
@@ -73,8 +74,10 @@ class Turned:
     page=True,
 )
 def list_users() -> Response:
-    """A page of users who match."""
+    """A page of users who match. An attribute that was typed into the form is led on to the filter that it means."""
     pairs = filled(request.query_string.decode("latin-1"))
+    if any(name == "attribute" for name, _ in pairs):
+        return see_other(f"{HOME}/users?{urlencode(list(_with_attribute(pairs).items(multi=True)))}")
     query = read_pairs(ListQuery, urlencode([as_time(*pair) for pair in pairs]), "query")
     conditions = directory.conditions(query)
     cursors = Cursors.of("console users", query, _BESIDE)
@@ -105,6 +108,16 @@ def list_users() -> Response:
         statuses=list(Status),
         day=_day,
     )
+
+
+def _with_attribute(pairs: list[tuple[str, str]]) -> MultiDict[str, str]:
+    """The filters, and `attribute=team=vision` as the list has it. Raises `RequestInvalid`."""
+    asked = MultiDict(pairs)
+    member, equals, value = asked.pop("attribute").partition("=")
+    if not (member.strip() and equals and value.strip()):
+        raise RequestInvalid.at("query", "attribute", message=gettext("Write it as name=value, such as team=vision."))
+    asked[f"attributes[{member.strip()}]"] = value.strip()
+    return asked
 
 
 @console.get("/users/new")
