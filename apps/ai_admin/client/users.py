@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
 
 from ai_admin.client.api import DEFAULT_URL, USERS, AsJson, KeyFile, Url, UserName, server, user_path
-from ai_admin.terminal import Exit, failure, print_json, print_record, print_table
+from ai_admin.terminal import Exit, failure, print_json, print_record, print_table, stderr
 from ai_admin.transfer.commands import app
 from ai_admin.users.schemas import Kind, Role, UserOrder
 
@@ -35,7 +36,7 @@ def list_users(
         typer.Option("--where", metavar="NAME=VALUE", help="A filter, such as role=admin; may be repeated."),
     ] = None,
     sort: Annotated[UserOrder, typer.Option(help="The order; - descends.")] = UserOrder.CREATED_AT_DESC,
-    limit: Annotated[int | None, typer.Option(min=1, help="Users at most; --all for all.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Users at most; --all for all.")] = 50,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -48,12 +49,16 @@ def list_users(
     query = [_pair(text, "--where") for text in where or ()]
     query += [("sort", sort.value), ("count", "none"), *([("q", words)] if words else [])]
     with server(url, key_file) as api:
-        users = api.listed(USERS, query, None if everything else limit)
+        # One more than is shown tells whether there are more.
+        users = api.listed(USERS, query, None if everything else limit + 1)
+        shown = users if everything else islice(users, limit)
         if as_json:
-            for user in users:
+            for user in shown:
                 print_json(user)
         else:
-            print_table(_COLUMNS, users)
+            print_table(_COLUMNS, shown)
+        if next(users, None) is not None:
+            stderr.print(f"there are more than these {limit:,}: --limit, or --all")
 
 
 @app.command()
