@@ -31,6 +31,10 @@ class Conditions:
     # What every row that fulfils the others fulfils anyway: of use to a walk, which may begin further along.
     implied: list[Condition] = field(default_factory=list)
     values: dict[str, object] = field(default_factory=dict)
+    # What looking for a page has found out about them, so that the count beside it need not: which of them an index
+    # is asked about, and about how many rows fulfil all.
+    scarce: list[Condition] | None = None
+    sampled: int | None = None
 
     def add(self, column: str, template: str, value: object, *, pinpoint: bool = False) -> None:
         """Add a condition; `{value}` in the template is where its value goes."""

@@ -6,14 +6,18 @@ A page is found in one of two ways.
   stand at the far end of the order.
 - **Seek**: collect the rows that match through the filter's own index and sort those. Best where few match.
 
-A list begins with a short walk. Where that was in vain, it is found out about how many rows match; then the walk
-goes on, each time `GROWTH` times as far, until it would cost as much as to seek all of those. Whatever the data, the
-cost stays within a small factor of the cheaper way. An estimate that was too low is put right by the seek, which
-gives up at a budget of its own: the planner's statistics know nothing of two filters that go together.
+A list begins with a short walk. Where that was in vain, it is found out about how many rows match.
 
-A total is counted as far as `COUNTED`. An inverted index (GIN) collects all its matches before it gives the
-first, so a LIMIT does not make that cheap where very many match. Such columns have a second index, on a
-sample of the rows; what the sample shows decides whether there is anything to count.
+- Of conditions on columns with an inverted index (GIN) the planner's statistics know next to nothing, so such columns
+  have a second and a third index, on samples of the rows. Samples tell how many match. They also tell where the page
+  ends at the latest: the rows of a sample that match are matches, so the twenty-first of them is a bound for a page of
+  twenty. Then it is known what either way costs, and the cheaper one is taken.
+- Of all others the planner knows enough to begin with. The walk goes on, each time `GROWTH` times as far, until it
+  would cost as much as to seek all that match. An estimate that was too low is put right by the seek, which gives up
+  at a budget of its own: statistics know nothing of two filters that go together.
+
+A total is counted as far as `COUNTED`. An inverted index collects all its matches before it gives the first, so a
+LIMIT does not make that cheap where very many match: what the samples show decides whether there is anything to count.
 """
 
 # ruff: noqa: S608  the SQL here is put together from constants of this package; every value is a parameter
@@ -36,15 +40,21 @@ STRETCH_PER_ROW = 200
 LONGEST_FIRST_STRETCH = 10_000
 # Matches that the first seek may collect in any case.
 COLLECTED = 20_000
+# From so many matches on it is worth a look at the sample to find out how far the page reaches.
+MANY_TO_SORT = 5_000
 # Each further attempt may look at so many times the rows of the one before.
 GROWTH = 5
-# What a match that is sought costs, in rows that are walked; an inverted index gives them in the order of the table.
+# What a match that is sought costs, in rows that are walked; an inverted index gives them in the order of the table,
+# and most are put aside at a look where it is known how far the page reaches.
 MATCH_COST = 2
-GATHERED_MATCH_COST = 0.75
-# One row in so many is in the sample. Of 10,000 matches the sample holds 156, with a standard deviation of 12.4:
-# more than 300, eleven deviations above, mean that there are more than `COUNTED`.
+BOUNDED_MATCH_COST = 0.4
+# One row in so many is in the dense sample, and one in so many of those in the sparse one.
 SAMPLED = 64
-MANY_IN_SAMPLE = 300
+# With so many in the sparse sample it is precise enough, and what it stands for (127,000) far above all limits here.
+ENOUGH_IN_SPARSE = 31
+# Of 10,000 matches the dense sample holds 156, with a standard deviation of 12.4: more than 300, eleven deviations
+# above, mean that there are more than `COUNTED`.
+MANY = 300 * SAMPLED
 # A condition that so many times more rows fulfil than another is better looked up in the rows than in its index.
 FREQUENT = 5
 # Seconds that an estimate is remembered, and of how many lists.
@@ -54,11 +64,16 @@ _MOST_REMEMBERED = 1_000
 
 @dataclass(frozen=True)
 class Order:
-    """An order of a list: the expression that an index begins with, its type, and whether it descends."""
+    """An order of a list: the expression that an index begins with, its type, and whether it descends.
+
+    `blocks` is put around the expression where an index has its range in each block of the table. No other condition
+    has that form, since such an index names whole blocks: a good bound, and a bad one where most blocks are within.
+    """
 
     expression: str
     type: str
     descending: bool
+    blocks: str = "{}"
 
     @property
     def sql(self) -> str:
@@ -71,15 +86,16 @@ class Order:
 class Listing:
     """A table that can be listed: its name, its columns as the answer names them, and its orders by name.
 
-    `gathered` are the columns with an inverted index, each with a second one on the rows of `sample`: a condition
-    on random bits of the id (RFC 9562, 5.7), which no property of a row goes together with.
+    `gathered` are the columns with an inverted index, each with further ones on the rows of the samples `dense` and
+    `sparse`: conditions on random bits of the id (RFC 9562, 5.7), which no property of a row goes together with.
     """
 
     table: str
     columns: str
     orders: Mapping[str, Order]
     gathered: frozenset[str] = frozenset({"words", "attributes"})
-    sample: str = "get_byte(uuid_send(id), 15) & 63 = 0"
+    dense: str = "get_byte(uuid_send(id), 15) & 63 = 0"
+    sparse: str = "get_byte(uuid_send(id), 15) & 63 = 0 AND get_byte(uuid_send(id), 14) & 63 = 0"
 
     def gathers(self, items: Iterable[Condition]) -> bool:
         """Whether any of the conditions has an inverted index."""
@@ -125,16 +141,17 @@ def fetch_page(connection: Connection, listing: Listing, conditions: Conditions,
 
 
 def count(connection: Connection, listing: Listing, conditions: Conditions) -> Total:
-    """How many rows match, counted to `COUNTED` and estimated by the planner beyond."""
+    """How many rows match, counted to `COUNTED`, and estimated beyond: by the samples, or else by the planner."""
     items = _scarce(connection, listing, conditions)
-    many = MANY_IN_SAMPLE + 1
-    if listing.gathers(items) and _in_sample(connection, listing, items, conditions, many) == many:
-        rows = COUNTED + 1
-    else:
-        rows = _count(connection, _matches(listing, "", items, COUNTED + 1), conditions)
+    gathers = listing.gathers(items)
+    sampled = _in_samples(connection, listing, items, conditions) if gathers else 0
+    rows = COUNTED + 1
+    if sampled <= MANY:
+        matches = _matches(listing, items, COUNTED + 1)
+        rows = _number(connection, f"SELECT count(*) AS rows FROM ({matches}) AS counted", conditions)
     if rows <= COUNTED:
         return Total(rows, is_estimate=False)
-    return Total(max(rows, _estimate(connection, listing, conditions)), is_estimate=True)
+    return Total(max(rows, sampled if gathers else _estimate(connection, listing, conditions)), is_estimate=True)
 
 
 class Estimates:
@@ -163,34 +180,39 @@ class Estimates:
         return total
 
 
-def _in_sample(
-    connection: Connection, listing: Listing, items: list[Condition], conditions: Conditions, most: int
-) -> int:
-    sampled = [*items, Condition("id", listing.sample)]
-    return _count(connection, _matches(listing, "", sampled, most), conditions)
+def _in_samples(connection: Connection, listing: Listing, items: list[Condition], conditions: Conditions) -> int:
+    """About how many rows match: by the sparse sample where that has enough of them, and else by the dense one."""
+    if conditions.sampled is not None:
+        return conditions.sampled
+    sparse, dense = (
+        f"SELECT count(*) FROM {listing.table} {_where([*items, Condition('id', sample)])}"
+        for sample in (listing.sparse, listing.dense)
+    )
+    rows = f"""
+        SELECT CASE WHEN sparse.count < {ENOUGH_IN_SPARSE} THEN ({dense}) * {SAMPLED}
+            ELSE sparse.count * {SAMPLED**2} END AS rows
+        FROM ({sparse}) AS sparse
+    """
+    conditions.sampled = _number(connection, rows, conditions)
+    return conditions.sampled
 
 
-def _count(connection: Connection, rows: str, conditions: Conditions) -> int:
-    sql = f"SELECT count(*) AS rows FROM ({rows}) AS counted"
+def _number(connection: Connection, sql: str, conditions: Conditions) -> int:
     counted = connection.execute(sql, conditions.values, prepare=False).fetchone()
     assert counted is not None, "an aggregate always has a row"
     return int(counted["rows"])
 
 
-def _matches(listing: Listing, columns: str, items: list[Condition], most: int) -> str:
-    """These columns of rows that match, so many at most and no matter which; through an index."""
+def _matches(listing: Listing, items: list[Condition], most: int) -> str:
+    """Rows that match, so many at most and no matter which; through an index."""
+    rows = f"SELECT FROM {listing.table} {_where(items)}"
     if listing.gathers(items) or any(item.pinpoint for item in items):
-        return _all_matches(listing, columns, items, most)
+        # Probably all are wanted: materialized, so that the planner chooses as if they were.
+        return f"WITH matches AS MATERIALIZED ({rows}) SELECT FROM matches LIMIT {most}"
     # Along the index of a range: with a LIMIT alone the planner would hope to meet matches early in the table.
     ordered = {order.expression for order in listing.orders.values()}
     along = next((f"ORDER BY {item.column}" for item in items if item.column in ordered), "")
-    return f"SELECT {columns} FROM {listing.table} {_where(items)} {along} LIMIT {most}"
-
-
-def _all_matches(listing: Listing, columns: str, items: list[Condition], most: int) -> str:
-    """The same where probably all are wanted: materialized, so that the planner chooses as if they were."""
-    rows = f"SELECT {columns} FROM {listing.table} {_where(items)}"
-    return f"WITH matches AS MATERIALIZED ({rows}) SELECT * FROM matches LIMIT {most}"
+    return f"{rows} {along} LIMIT {most}"
 
 
 def _scarce(connection: Connection, listing: Listing, conditions: Conditions) -> list[Condition]:
@@ -199,6 +221,12 @@ def _scarce(connection: Connection, listing: Listing, conditions: Conditions) ->
     Who looks for `ada@example.com` asks for three words, and two of them stand in every row: their lists of rows
     cost more than all else. The planner's estimates are good enough to tell those.
     """
+    if conditions.scarce is None:
+        conditions.scarce = _without_frequent(connection, listing, conditions)
+    return conditions.scarce
+
+
+def _without_frequent(connection: Connection, listing: Listing, conditions: Conditions) -> list[Condition]:
     gathered = [item for item in conditions.items if item.column in listing.gathered]
     if len(gathered) <= 1:
         return conditions.items
@@ -214,8 +242,8 @@ def _estimate(connection: Connection, listing: Listing, conditions: Conditions) 
     return int(_plan(connection, f"SELECT FROM {listing.table} {_where(conditions.items)}", conditions)["Plan Rows"])
 
 
-def _plan(connection: Connection, sql: str, conditions: Conditions) -> dict[str, Any]:
-    plan = connection.execute(f"EXPLAIN (FORMAT JSON) {sql}", conditions.values, prepare=False).fetchone()
+def _plan(connection: Connection, sql: str, asked: "Conditions | _Query") -> dict[str, Any]:
+    plan = connection.execute(f"EXPLAIN (FORMAT JSON) {sql}", asked.values, prepare=False).fetchone()
     assert plan is not None, "EXPLAIN always answers"
     root: dict[str, Any] = plan["QUERY PLAN"][0]["Plan"]
     return root
@@ -223,25 +251,58 @@ def _plan(connection: Connection, sql: str, conditions: Conditions) -> dict[str,
 
 def _find(connection: Connection, query: "_Query") -> list[Row]:
     """The rows of the page, and one more where there are more."""
-    stretch = query.first_stretch
     if not query.pinpointed:
-        rows, _ = _run(connection, query.walk(stretch), query, is_walk=True)
+        rows, _ = _run(connection, query.walk(query.first_stretch), query, is_walk=True)
         if len(rows) > query.window.size or query.walk_is_exact:
             return rows
     scarce = _scarce(connection, query.listing, query.conditions)
-    gathers = query.listing.gathers(scarce)
+    if query.listing.gathers(scarce) and not query.pinpointed:
+        return _find_by_sample(connection, query, scarce)
+    return _find_by_estimate(connection, query, scarce)
+
+
+def _find_by_sample(connection: Connection, query: "_Query", items: list[Condition]) -> list[Row]:
+    """The same where an inverted index is to be asked, by the cheaper of both ways."""
+    matches = _in_samples(connection, query.listing, items, query.conditions)
+    if matches > MANY_TO_SORT:
+        is_bounded = _has_bound(connection, query, items)
+        is_walk = _stretch(connection, query) < matches * BOUNDED_MATCH_COST
+        sql = query.walk(None) if is_walk else query.seek(items, None)
+        rows, _ = _run(connection, sql, query, is_walk=is_walk)
+        # What was a match when the bound was found can be gone by now; then there is no telling what lies behind it.
+        if len(rows) > query.window.size or not is_bounded:
+            return rows
+        query.has_bound = False
+    return _run(connection, query.seek(items, None), query)[0]
+
+
+def _has_bound(connection: Connection, query: "_Query", items: list[Condition]) -> bool:
+    """Look where the page ends at the latest. That cannot be told where too few of the sample match."""
+    row = connection.execute(query.last_in_sample(items), query.values, prepare=False).fetchone()
+    if row:
+        query.bound_at(row["bound"])
+    return query.has_bound
+
+
+def _stretch(connection: Connection, query: "_Query") -> int:
+    """About how many rows the order has from where the page begins to where it ends at the latest."""
+    sql = f"SELECT FROM {query.listing.table} {_where(query.stretch)}"
+    return int(_plan(connection, sql, query)["Plan Rows"])
+
+
+def _find_by_estimate(connection: Connection, query: "_Query", items: list[Condition]) -> list[Row]:
+    """The same where the planner can tell about how many rows match, and is corrected where it is wrong."""
+    stretch = query.first_stretch
     # What it costs to seek all matches, about, in rows that are walked; a seek that gave up has found more than these.
-    expected = 0.0
-    if not (query.pinpointed or gathers):
+    expected = 0
+    if not query.pinpointed:
         expected = _estimate(connection, query.listing, query.conditions) * MATCH_COST
     proved = 0
     while True:
         stretch *= GROWTH
-        if gathers and not query.pinpointed:
-            expected = _cost_in_sample(connection, query, scarce, stretch)
         if query.pinpointed or max(proved, expected) <= stretch:
             budget = max(COLLECTED, query.wanted, stretch * GROWTH)
-            rows, matched = _run(connection, query.seek(scarce, budget), query)
+            rows, matched = _run(connection, query.seek(items, budget), query)
             if matched <= budget:
                 return rows
             proved = matched
@@ -249,15 +310,6 @@ def _find(connection: Connection, query: "_Query") -> list[Row]:
             rows, _ = _run(connection, query.walk(stretch), query, is_walk=True)
             if len(rows) > query.window.size:
                 return rows
-
-
-def _cost_in_sample(connection: Connection, query: "_Query", items: list[Condition], most: int) -> float:
-    """What the sample says that a seek costs: the planner knows nothing of how many words begin with some letters.
-
-    More than `most` is as good as any more.
-    """
-    match_cost = SAMPLED * GATHERED_MATCH_COST
-    return _in_sample(connection, query.listing, items, query.conditions, int(most / match_cost) + 1) * match_cost
 
 
 def _run(connection: Connection, sql: str, query: "_Query", *, is_walk: bool = False) -> tuple[list[Row], int]:
@@ -287,6 +339,7 @@ class _Query:
         self._start = [self._after(window.after)] if window.after else []
         self.pinpointed = any(item.pinpoint for item in conditions.items)
         self.walk_is_exact = not self._across and not self.pinpointed
+        self.has_bound = False
 
     def _after(self, position: Position) -> Condition:
         self.values["after_key"], self.values["after_id"] = position.key, position.id
@@ -306,20 +359,56 @@ class _Query:
         """How many rows the first walk may look at."""
         return min(self.wanted * STRETCH_PER_ROW, LONGEST_FIRST_STRETCH + self.wanted)
 
-    def walk(self, budget: int) -> str:
-        """The page among the next so many rows of the order."""
+    def bound_at(self, key: str) -> None:
+        """No row of the page stands behind this key."""
+        self.values["bound"] = key
+        self.has_bound = True
+
+    def _bound(self, blocks: str = "{}") -> list[Condition]:
+        relation = ">=" if self._order.descending else "<="
+        key = blocks.format(f"%(bound)s::{self._order.type}")
+        sql = f"{blocks.format(self._order.expression)} {relation} {key}"
+        return [Condition(self._order.expression, sql)] if self.has_bound else []
+
+    @property
+    def stretch(self) -> list[Condition]:
+        """What the order's own index can tell of where the page can be."""
+        return [*self._along, *self._start, *self._bound()]
+
+    def walk(self, budget: int | None) -> str:
+        """The page among the next so many rows of the order, or all of them as far as the bound."""
         stretch = f"""
             SELECT {self._order.expression} AS key, *
-            FROM {self.listing.table} {_where(self._along + self._start)}
-            ORDER BY {self._order.sql} LIMIT {budget}
+            FROM {self.listing.table} {_where(self.stretch)}
+            ORDER BY {self._order.sql} LIMIT {budget or "ALL"}
         """
         return self._page(f"found AS (SELECT key, id FROM ({stretch}) AS stretch {_where(self._across)})", "0")
 
-    def seek(self, items: list[Condition], budget: int) -> str:
-        """The page among so many matches of the conditions, and one more: `matched` tells whether those were all."""
-        columns = f"{self._order.expression} AS key, id"
-        matches = _all_matches(self.listing, columns, items + self._start, budget + 1)
-        return self._page(f"found AS MATERIALIZED ({matches})", "(SELECT count(*) FROM found)")
+    def seek(self, items: list[Condition], budget: int | None) -> str:
+        """The page among all matches of the conditions as far as the bound.
+
+        With a budget among so many of them and one more: `matched` tells whether those were all. They are
+        materialized, so that the planner chooses as if all were wanted.
+        """
+        conditions = [*items, *self._start, *self._bound(self._order.blocks)]
+        matches = f"""
+            matches AS MATERIALIZED (
+                SELECT {self._order.expression} AS key, id FROM {self.listing.table} {_where(conditions)}
+            )
+        """
+        if budget is None:
+            return self._page(f"{matches}, found AS (SELECT * FROM matches)", "0")
+        found = f"found AS NOT MATERIALIZED (SELECT * FROM matches LIMIT {budget + 1})"
+        return self._page(f"{matches}, {found}", "(SELECT count(*) FROM found)")
+
+    def last_in_sample(self, items: list[Condition]) -> str:
+        """The key of the match in the sample that stands where the page and one more row would end."""
+        conditions = [*items, *self._start, Condition("id", self.listing.dense)]
+        return f"""
+            SELECT {self._order.expression}::text AS bound
+            FROM {self.listing.table} {_where(conditions)}
+            ORDER BY {self._order.sql} LIMIT 1 OFFSET {self.wanted - 1}
+        """
 
     def _page(self, found: str, matched: str) -> str:
         """Sort what was found; only the rows of the page are read whole. One row more tells of a next page."""

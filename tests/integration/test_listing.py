@@ -5,7 +5,7 @@ import json
 import random
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from ai_admin import listing
 from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.users import directory as users
 from ai_admin.users import views
 from ai_admin.users.schemas import UserOrder
 from tests.conftest import OWNER_ID
@@ -220,7 +221,22 @@ def directory(
 
 
 # So that three hundred users take every way that a page or a total of millions can take.
-SMALL = {"STRETCH_PER_ROW": 1, "LONGEST_FIRST_STRETCH": 7, "COLLECTED": 30, "COUNTED": 25, "FREQUENT": 0}
+SMALL = {
+    "STRETCH_PER_ROW": 1,
+    "LONGEST_FIRST_STRETCH": 7,
+    "COLLECTED": 30,
+    "COUNTED": 25,
+    "FREQUENT": 0,
+    "MANY_TO_SORT": 5,
+    "SAMPLED": 2,
+    "ENOUGH_IN_SPARSE": 4,
+    # A sample of every second row is no proof that many match.
+    "MANY": 1_000_000,
+}
+SAMPLES: dict[str, Any] = {
+    "dense": "get_byte(uuid_send(id), 15) & 1 = 0",
+    "sparse": "get_byte(uuid_send(id), 15) & 1 = 0 AND get_byte(uuid_send(id), 14) & 1 = 0",
+}
 
 
 @pytest.fixture(
@@ -234,6 +250,7 @@ def reach(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     if request.param:
         for name, value in SMALL.items():
             monkeypatch.setattr(listing, name, value)
+        monkeypatch.setattr(users, "LISTING", replace(users.LISTING, **SAMPLES))
         monkeypatch.setattr(views, "COUNTED", SMALL["COUNTED"])
         monkeypatch.setattr(listing, "_REMEMBERED_S", 0)
     return listing.COUNTED
@@ -617,6 +634,25 @@ def test_any_combination_of_filters_equals_the_model(directory: Directory, reach
             assert_same(directory.by_cursor(query, size), expected, query)
 
     check()
+
+
+@pytest.mark.in_process
+@pytest.mark.parametrize("reach", [True], indirect=True)
+@pytest.mark.usefixtures("reach")
+def test_a_bound_that_came_too_early_cuts_no_page(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is a match when the sample is asked can be gone when the page is read: what lies behind the bound counts."""
+    bounds = []
+
+    def too_early(query: Any, items: list[Any]) -> str:
+        bounds.append(last_in_sample(query, items))
+        return bounds[-1].replace(f"OFFSET {query.wanted - 1}", "OFFSET 0")
+
+    last_in_sample = listing._Query.last_in_sample
+    monkeypatch.setattr(listing._Query, "last_in_sample", too_early)
+    for sort in SORTS:
+        query = [("q", "a"), ("sort", sort)]
+        assert_same(directory.page([*query, ("size", "10")])["data"], directory.expected(query)[:10], query)
+    assert bounds
 
 
 def test_a_page_that_is_no_page_is_not_the_first(directory: Directory) -> None:

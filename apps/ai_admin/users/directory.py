@@ -27,6 +27,8 @@ COLUMNS = """id, tag, email, name, kind, role, status, models, attributes, creat
 # Any number, the same in every process: who takes an owner away holds this lock.
 _OWNERS_LOCK = 4_128_020_264_013
 _EMAIL_KEY = "lower(coalesce(email, ''))"
+# The index of blocks is over this form (migration 0008).
+_BLOCKS = {"createdAt": "({} AT TIME ZONE 'UTC')"}
 _ORDERED_BY = {
     "createdAt": ("created_at", "timestamptz"),
     "updatedAt": ("updated_at", "timestamptz"),
@@ -38,7 +40,7 @@ LISTING = Listing(
     table="users",
     columns=COLUMNS,
     orders={
-        sign + name: Order(expression, kind, descending=sign == "-")
+        sign + name: Order(expression, kind, descending=sign == "-", blocks=_BLOCKS.get(name, "{}"))
         for name, (expression, kind) in _ORDERED_BY.items()
         for sign in ("", "-")
     },
