@@ -17,8 +17,8 @@ from ai_admin.database import Database
 from ai_admin.http import cors, problems, request_log, security_headers
 from ai_admin.introspection.views import introspection
 from ai_admin.keys.views import keys, own
-from ai_admin.listing import Estimates
 from ai_admin.services import Services
+from ai_admin.totals import Estimates
 from ai_admin.users.views import users
 from ai_admin.vault.mounted import MountedKeyRing
 

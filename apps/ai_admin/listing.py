@@ -22,16 +22,14 @@ LIMIT does not make that cheap where very many match: what the samples show deci
 
 # ruff: noqa: S608  the SQL here is put together from constants of this package; every value is a parameter
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from threading import Lock
 from typing import Any
 
 from ai_admin.cursors import Position
 from ai_admin.database import Connection, Row
 from ai_admin.filters import Condition, Conditions
+from ai_admin.totals import Total
 
 # Totals are counted up to here and estimated beyond.
 COUNTED = 10_000
@@ -57,9 +55,6 @@ ENOUGH_IN_SPARSE = 31
 MANY = 300 * SAMPLED
 # A condition that so many times more rows fulfil than another is better looked up in the rows than in its index.
 FREQUENT = 5
-# Seconds that an estimate is remembered, and of how many lists.
-_REMEMBERED_S = 10
-_MOST_REMEMBERED = 1_000
 
 
 @dataclass(frozen=True)
@@ -120,14 +115,6 @@ class Page:
     ends: tuple[Position, Position] | None = None
 
 
-@dataclass(frozen=True)
-class Total:
-    """How many rows match; an estimate where there are more than `COUNTED`."""
-
-    rows: int
-    is_estimate: bool
-
-
 def fetch_page(connection: Connection, listing: Listing, conditions: Conditions, order: Order, window: Window) -> Page:
     """One page of the list: mostly one query, two where few rows match, a few more where rows hide from both."""
     query = _Query(listing, conditions, order, window)
@@ -152,32 +139,6 @@ def count(connection: Connection, listing: Listing, conditions: Conditions) -> T
     if rows <= COUNTED:
         return Total(rows, is_estimate=False)
     return Total(max(rows, sampled if gathers else _estimate(connection, listing, conditions)), is_estimate=True)
-
-
-class Estimates:
-    """Estimated totals of lists that were asked for just now: who pages through many rows has them counted once.
-
-    Only what is an estimate anyway is remembered, for a few seconds; a total that is exact is counted each time.
-    """
-
-    def __init__(self) -> None:
-        self._found: OrderedDict[bytes, tuple[float, Total]] = OrderedDict()
-        self._lock = Lock()
-
-    def of(self, asked: bytes, find: Callable[[], Total]) -> Total:
-        """What is remembered of a list, or what `find` counts; `asked` is all that the list depends on."""
-        now = time.monotonic()
-        until, total = self._found.get(asked, (now, None))
-        if total is not None and until > now:
-            return total
-        total = find()
-        if total.is_estimate:
-            with self._lock:
-                self._found.pop(asked, None)
-                self._found[asked] = (now + _REMEMBERED_S, total)
-                if len(self._found) > _MOST_REMEMBERED:
-                    self._found.popitem(last=False)
-        return total
 
 
 def _in_samples(connection: Connection, listing: Listing, items: list[Condition], conditions: Conditions) -> int:

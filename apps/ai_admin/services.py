@@ -13,7 +13,7 @@ from ai_admin.access.rates import Rates
 from ai_admin.config import Settings
 from ai_admin.database import Database
 from ai_admin.errors import RateLimited
-from ai_admin.listing import Estimates
+from ai_admin.totals import Estimates
 from ai_admin.vault.mounted import MountedKeyRing
 
 _EXTENSION = "ai_admin"

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ai_admin import listing
+from ai_admin import listing, totals
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.users import directory as users
 from ai_admin.users import views
@@ -252,7 +252,7 @@ def reach(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
             monkeypatch.setattr(listing, name, value)
         monkeypatch.setattr(users, "LISTING", replace(users.LISTING, **SAMPLES))
         monkeypatch.setattr(views, "COUNTED", SMALL["COUNTED"])
-        monkeypatch.setattr(listing, "_REMEMBERED_S", 0)
+        monkeypatch.setattr(totals, "_REMEMBERED_S", 0)
     return listing.COUNTED
 
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from ai_admin import demo, listing
+from ai_admin import demo, totals
 from ai_admin.app import create_app
 from ai_admin.config import load_settings
 from ai_admin.embedded import EmbeddedPostgres
@@ -273,7 +273,7 @@ def test_the_number_of_statements_does_not_grow_with_the_page(
     directory: Directory, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """open-webui #13724, litellm #28221: a query for each row of the page."""
-    monkeypatch.setattr(listing, "_REMEMBERED_S", 0)
+    monkeypatch.setattr(totals, "_REMEMBERED_S", 0)
     counts = []
     for size in ("1", "20", "200"):
         with directory.recorded() as recorder:

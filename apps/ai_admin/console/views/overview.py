@@ -15,10 +15,11 @@ from ai_admin.console.views.user import names
 from ai_admin.database import Connection, Row
 from ai_admin.errors import DatabaseUnavailable
 from ai_admin.http.answers import canonical
-from ai_admin.listing import Total, Window, count
+from ai_admin.listing import Window, count
 from ai_admin.operations import describe
 from ai_admin.services import services
 from ai_admin.sql import queries
+from ai_admin.totals import Total
 from ai_admin.users import directory
 from ai_admin.users.schemas import Kind, Role, Status, UserFilter
 from ai_admin.vault.registry import keys_in_use

@@ -2,15 +2,15 @@
 
 import pytest
 
-from ai_admin import listing
-from ai_admin.listing import Estimates, Total
+from ai_admin import totals
+from ai_admin.totals import Estimates, Total
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still unless it is moved."""
     now = [100.0]
-    monkeypatch.setattr("ai_admin.listing.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("ai_admin.totals.time.monotonic", lambda: now[0])
     return now
 
 
@@ -39,7 +39,7 @@ def test_another_list_has_another_total() -> None:
 
 def test_no_flood_of_lists_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten first."""
-    monkeypatch.setattr(listing, "_MOST_REMEMBERED", 3)
+    monkeypatch.setattr(totals, "_MOST_REMEMBERED", 3)
     estimates = Estimates()
     for number in range(10):
         estimates.of(bytes([number]), lambda: Total(20_000, is_estimate=True))
