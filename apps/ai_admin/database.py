@@ -14,7 +14,10 @@ from typing import Any
 import orjson
 import psycopg
 from psycopg import errors
+from psycopg.abc import DumperKey
+from psycopg.adapt import PyFormat
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.array import BaseListDumper, ListDumper
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
@@ -70,6 +73,31 @@ _UNAVAILABLE = (
 
 set_json_loads(orjson.loads)
 set_json_dumps(orjson.dumps)
+
+
+class _TextsDumper(ListDumper):
+    """Lists of text as PostgreSQL reads arrays (8.15.2). psycopg's own finds out anew what is in each list."""
+
+    def get_key(self, obj: list[Any], wanted: PyFormat) -> DumperKey:
+        return self.cls if _are_texts(obj) else super().get_key(obj, wanted)
+
+    def upgrade(self, obj: list[Any], wanted: PyFormat) -> BaseListDumper:
+        return self if _are_texts(obj) else super().upgrade(obj, wanted)
+
+    def dump(self, obj: list[Any]) -> Any:
+        if self.sub_dumper is not None or not _are_texts(obj):
+            return super().dump(obj)
+        quoted = '","'.join([text.replace("\\", "\\\\").replace('"', '\\"') for text in obj])
+        if "\x00" in quoted:
+            raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        return f'{{"{quoted}"}}'.encode()
+
+
+def _are_texts(values: list[Any]) -> bool:
+    return set(map(type, values)) == {str}
+
+
+psycopg.adapters.register_dumper(list, _TextsDumper)
 
 
 def connection_arguments(settings: DatabaseSettings, connect_timeout_s: int = 3) -> dict[str, Any]:
