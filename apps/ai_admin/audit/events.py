@@ -26,6 +26,8 @@ PERSONAL = frozenset({"tag", "email", "name", "attributes", "identity"})
 HIDDEN = "***"
 # The columns of an event as COPY takes them.
 PreparedEvent = tuple[str | None, ...]
+# The columns of an event, in the order of `copy`.
+Event = Mapping[str, object]
 _SQL = queries("audit")
 
 
@@ -62,12 +64,29 @@ def about_user(
     changes: Mapping[str, Mapping[str, object]],
 ) -> None:
     """Write the event of a change to a user: `changes` has `before` and `after` of each changed member."""
+    write(connection, of_user(connection, by, action, user_id, audit_key, changes))
+
+
+def of_user(
+    connection: Connection,
+    by: Actor,
+    action: Action,
+    user_id: UUID,
+    audit_key: bytes | None,
+    changes: Mapping[str, Mapping[str, object]],
+) -> Event:
+    """The event that `about_user` writes."""
     event_id = uuid7()
     plain, personal = _divided(changes)
     sealed = None
     if personal:
         sealed = _seal(event_id, audit_key or _make_audit_key(connection, user_id), personal)
-    _write(connection, by, action, event_id=event_id, target_id=user_id, changes=plain, personal=sealed)
+    return _row(by, action, event_id, user_id, plain, sealed, _source(connection, by, event_id))
+
+
+def write(connection: Connection, event: Event) -> None:
+    """Write one event."""
+    connection.execute(_SQL["insert"], event)
 
 
 def prepared(
@@ -166,7 +185,7 @@ def _write(
 ) -> None:
     event_id = event_id or uuid7()
     source = _source(connection, by, event_id)
-    connection.execute(_SQL["insert"], _row(by, action, event_id, target_id, changes, personal, source))
+    write(connection, _row(by, action, event_id, target_id, changes, personal, source))
 
 
 def _row(
@@ -177,8 +196,7 @@ def _row(
     changes: Mapping[str, object],
     personal: bytes | None,
     source: bytes | None,
-) -> dict[str, object]:
-    """The columns of an event, in the order of `copy`."""
+) -> Event:
     return {
         "id": event_id,
         "actor_id": by.user_id,

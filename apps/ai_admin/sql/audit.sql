@@ -11,6 +11,21 @@ INSERT INTO audit_unsealed (event_id)
 SELECT id
 FROM event;
 
+-- name: insert_and_read_standing
+-- The event of a change, and how its actor stands: read at this moment, after all that the change has waited for.
+WITH event AS (
+    INSERT INTO audit_events (id, actor_id, key_id, action, target_id, changes, personal, request_id, source)
+    VALUES (%(id)s, %(actor_id)s, %(key_id)s, %(action)s, %(target_id)s, %(changes)s, %(personal)s, %(request_id)s,
+            %(source)s)
+    RETURNING id
+),
+unsealed AS (
+    INSERT INTO audit_unsealed (event_id)
+    SELECT id
+    FROM event
+)
+{standing};
+
 -- name: copy
 COPY audit_events (id, actor_id, key_id, action, target_id, changes, personal, request_id, source)
 FROM STDIN;

@@ -65,7 +65,7 @@ SELECT users.status, users.role, users.kind, api_keys.id AS key_id, api_keys.sco
        ) AS is_bound
 FROM users
 LEFT JOIN api_keys ON api_keys.user_id = users.id AND api_keys.id = %(key_id)s
-WHERE users.id = %(user_id)s;
+WHERE users.id = %(actor_id)s;
 
 -- name: scopes
 SELECT DISTINCT scopes

@@ -10,7 +10,12 @@ from uuid_utils.compat import uuid7
 from ai_admin.access import identities
 from ai_admin.access.actors import Actor
 from ai_admin.access.scopes import ROLE_SCOPES
-from ai_admin.access.standing import keep_keys_from_rising, require_grant_of_gain, require_standing
+from ai_admin.access.standing import (
+    keep_keys_from_rising,
+    record_if_standing,
+    require_grant_of_gain,
+    require_standing,
+)
 from ai_admin.audit import events
 from ai_admin.audit.events import Action
 from ai_admin.database import Connection, Row
@@ -58,10 +63,10 @@ def create(connection: Connection, by: Actor, new: AiUserCreate) -> Row:
     user["name"] = new.name or new.tag
     _require_email(user)
     row = _one(connection, "insert", {"id": uuid7(), **_stored(user)})
-    # After the insert, which waits for whoever is about to take the tag or the address.
-    require_standing(connection, by)
     audit_key = row.pop("audit_key")
-    events.about_user(connection, by, Action.USERS_CREATE, row["id"], audit_key, events.changed({}, user))
+    event = events.of_user(connection, by, Action.USERS_CREATE, row["id"], audit_key, events.changed({}, user))
+    # After the insert, which waits for whoever is about to take the tag or the address.
+    record_if_standing(connection, by, event)
     return row
 
 
@@ -101,10 +106,13 @@ def change(connection: Connection, by: Actor, user_id: UUID, update: AiUserUpdat
     if before["role"] == Role.OWNER and (user["role"], user["status"]) != (Role.OWNER, Status.ACTIVE):
         _require_another_owner(connection, by, before)
     after = _one(connection, "update", {"id": user_id, **_stored(user)})
-    if by.user_id != user_id:
-        # The update waits like an insert; who changes themselves holds the lock on their own row.
-        require_standing(connection, by)
-    events.about_user(connection, by, _action(before, after), user_id, audit_key, events.changed(before, sent))
+    event = events.of_user(connection, by, _action(before, after), user_id, audit_key, events.changed(before, sent))
+    if by.user_id == user_id:
+        # Who changes themselves holds the lock on their own row.
+        events.write(connection, event)
+    else:
+        # The update waits like an insert.
+        record_if_standing(connection, by, event)
     former, role = Role(before["role"]), Role(after["role"])
     if ROLE_SCOPES[role] - ROLE_SCOPES[former]:
         keep_keys_from_rising(connection, by, before, role)
