@@ -17,6 +17,7 @@ import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
+from flask import session
 from nacl.signing import SigningKey
 from pydantic import SecretStr
 
@@ -104,6 +105,15 @@ def key_of(browser: Browser, role: str) -> str:
 
 
 # Getting in and out
+
+
+def test_the_api_has_no_session_of_flask(browser: Browser) -> None:
+    """Each request of the API would otherwise make what signs one, at a tenth of its cost, for nobody."""
+    transport: Any = browser.http._transport
+    with transport.app.test_request_context(CONSOLE):
+        session["form"] = "its token"
+    with transport.app.test_request_context(USERS), pytest.raises(RuntimeError):
+        session["form"] = "of no use"
 
 
 def test_a_key_is_exchanged_for_a_session(browser: Browser, sql: psycopg.Connection) -> None:

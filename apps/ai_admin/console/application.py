@@ -3,7 +3,8 @@
 import hashlib
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 
 from ai_admin.console import catalogue, shown
@@ -11,6 +12,15 @@ from ai_admin.services import Services
 
 _CONTEXT = b"ai-admin console 1"
 csrf = CSRFProtect()
+
+
+class _ConsoleSessions(SecureCookieSessionInterface):
+    """Flask's sessions for the console alone: no route of the API reads one, and each would have its signer made."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        if not request.path.startswith(self.get_cookie_path(app)):
+            return None
+        return super().open_session(app, request)
 
 
 def install(app: Flask) -> None:
@@ -32,6 +42,7 @@ def install(app: Flask) -> None:
         # A field may be as large as a body, such as the file that an import is asked about.
         MAX_FORM_MEMORY_SIZE=made.settings.config.max_body_bytes,
     )
+    app.session_interface = _ConsoleSessions()
     csrf.init_app(app)
     environment = app.jinja_env
     environment.trim_blocks = environment.lstrip_blocks = True
