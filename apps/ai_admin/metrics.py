@@ -1,7 +1,10 @@
 """Metrics in the Prometheus text format, added up over the workers of one server."""
 
 import os
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from flask import Blueprint, Flask, Response, request
 from prometheus_client import (
@@ -24,8 +27,14 @@ _REQUESTS = Counter("ai_admin_http_requests", "Requests answered.", ["method", "
 _SECONDS = Histogram("ai_admin_http_request_duration_seconds", "Time to the answer.", ["method", "route"])
 _CONNECTIONS = Gauge("ai_admin_pool_connections", "Connections in the pool.", ["state"], multiprocess_mode="livesum")
 _WAITING = Gauge("ai_admin_pool_requests_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum")
+_IDLE, _USED = _CONNECTIONS.labels("idle"), _CONNECTIONS.labels("used")
 # Methods have a handful of names; a caller may invent more, and each would be a series.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
+
+
+# What each gauge shows.
+_shown: dict[Gauge, int] = {}
+_showing = Lock()
 
 
 @metrics.get("/metrics")
@@ -37,17 +46,31 @@ def scrape() -> Response:
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
+@cache
+def _series(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Those that an answer counts in, looked up once."""
+    return _REQUESTS.labels(method, route, status), _SECONDS.labels(method, route)
+
+
 def _measure(response: Response) -> Response:
-    method = request.method if request.method in _METHODS else "other"
-    route = request.url_rule.rule if request.url_rule else "none"
-    _REQUESTS.labels(method, route, response.status_code).inc()
-    _SECONDS.labels(method, route).observe(elapsed())
+    method, rule = request.method, request.url_rule
+    method = method if method in _METHODS else "other"
+    answers, seconds = _series(method, rule.rule if rule else "none", response.status_code)
+    answers.inc()
+    seconds.observe(elapsed())
     stats = services().database.stats()
     size, available = stats.get("pool_size", 0), stats.get("pool_available", 0)
-    _CONNECTIONS.labels("idle").set(available)
-    _CONNECTIONS.labels("used").set(size - available)
-    _WAITING.set(stats.get("requests_waiting", 0))
+    _show({_IDLE: available, _USED: size - available, _WAITING: stats.get("requests_waiting", 0)})
     return response
+
+
+def _show(values: Mapping[Gauge, int]) -> None:
+    """Show what is another value than before: each one that is set goes into the file that the workers share."""
+    with _showing:
+        for gauge, value in values.items():
+            if _shown.get(gauge) != value:
+                gauge.set(value)
+                _shown[gauge] = value
 
 
 def _forget_dead_workers(folder: Path) -> None:

@@ -68,6 +68,14 @@ def test_metrics_count_by_route(server: httpx.Client) -> None:
     assert user.json()["id"] not in text
 
 
+def test_metrics_show_the_pool(server: httpx.Client) -> None:
+    """How many connections are free is what tells whether POOL_SIZE is right; a value is written when it changes."""
+    shown = 'ai_admin_pool_connections{state="idle"} 1.0'
+    assert shown not in server.get("/metrics").text
+    server.get(USERS)
+    assert shown in server.get("/metrics").text
+
+
 def test_a_worker_that_died_is_replaced_and_no_longer_counted(server: httpx.Client, tmp_path: Path) -> None:
     """Its connections are gone; left in the sum they would hide how many there are."""
     server.get(USERS)
