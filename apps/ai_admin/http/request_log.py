@@ -10,22 +10,25 @@ import time
 from urllib.parse import parse_qsl
 
 from flask import Flask, Response, current_app, g, request
-from uuid_utils.compat import uuid7
+from uuid_utils import uuid7
 
 from ai_admin.operations import operation_of
 
 HEADER = "X-Fission-Request-ID"
+_VARIABLE = "HTTP_X_FISSION_REQUEST_ID"
 FORM = r"[A-Za-z0-9._-]{1,64}"
+_FORM = re.compile(FORM)
 _PARAMETER = re.compile(r"([A-Za-z]{1,32})(\[\w{1,32}\])?")
 _log = logging.getLogger("ai_admin.request")
 
 
 def request_id() -> str:
     """The current request's id: the caller's or the router's, where it has a harmless form, or a new one."""
-    if "request_id" not in g:
-        given = request.headers.get(HEADER, "")
-        g.request_id = given if re.fullmatch(FORM, given) else str(uuid7())
-    return str(g.request_id)
+    known: str | None = g.get("request_id")
+    if known is None:
+        given = request.environ.get(_VARIABLE, "")
+        known = g.request_id = given if _FORM.fullmatch(given) else str(uuid7())
+    return known
 
 
 def elapsed() -> float:
