@@ -161,8 +161,13 @@ class Database:
         """A connection in autocommit mode, for reading. Raises domain errors only."""
         try:
             self._pool.open()
-            with self._pool.connection() as connection, self._watch.over(connection):
-                yield connection
+            # Not as a context of the pool's: that would commit, where nothing is ever open. What is, it rolls back.
+            connection = self._pool.getconn()
+            try:
+                with self._watch.over(connection):
+                    yield connection
+            finally:
+                self._pool.putconn(connection)
         except (psycopg.Error, *_UNAVAILABLE) as error:
             raise domain_error(error) from error
 

@@ -41,6 +41,8 @@ def read_pairs(model: type[Model], raw: str, place: str) -> Model:
 
 
 def _pairs(raw: str, place: str) -> list[tuple[str, str]]:
+    if not raw:
+        return []
     try:
         # PEP 3333 hands bytes over as Latin-1; a URI is ASCII (RFC 3986), its octets UTF-8.
         raw.encode("ascii")
