@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -107,6 +107,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.hits += 1
         self.server.answer(self)
 
+    do_POST = do_GET  # noqa: N815  the name that http.server calls
+
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
@@ -146,8 +148,11 @@ class Provider(ThreadingHTTPServer):
         """Whoever hangs up on a slow server leaves a broken pipe there."""
 
 
+Double = TypeVar("Double", bound=Provider)
+
+
 @contextmanager
-def serving(provider: Provider) -> Iterator[Provider]:
+def serving(provider: Double) -> Iterator[Double]:
     """Serve until the end of the block."""
     thread = threading.Thread(target=provider.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

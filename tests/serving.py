@@ -64,9 +64,9 @@ def empty(postgres: EmbeddedPostgres, database: str) -> None:
 
 
 @contextmanager
-def serving(settings: Settings, folder: Path, workers: int = 2) -> Iterator[httpx.Client]:
-    """A client of a server that runs as its own process, on a free port, with these settings."""
-    port = free_port()
+def serving(settings: Settings, folder: Path, workers: int = 2, port: int | None = None) -> Iterator[httpx.Client]:
+    """A client of a server that runs as its own process, on a free port if none is named, with these settings."""
+    port = port or free_port()
     process = launch(settings, folder, port, workers)
     try:
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)

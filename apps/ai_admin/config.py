@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from nacl.secret import Aead
 from pydantic import (
@@ -108,6 +109,28 @@ def _key_set_url(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _provider_url(value: str) -> str:
+    if value:
+        require_https(value)
+    return value
+
+
+def _public_url(value: str, info: ValidationInfo) -> str:
+    """The last setting of the console's sign-in with the provider: all of them are there, or none is."""
+    named = [info.data.get(key) for key in ("oidc_client_id", "oidc_authorization_url", "oidc_token_url")]
+    if any(named) and not all([*named, value, info.data.get("oidc_jwks_url")]):
+        raise ValueError(
+            "OIDC_CLIENT_ID, OIDC_AUTHORIZATION_URL, OIDC_TOKEN_URL and PUBLIC_URL go together, beside OIDC_ISSUER, "
+            "OIDC_AUDIENCE and OIDC_JWKS_URL"
+        )
+    if value:
+        require_https(value)
+        parts = urlsplit(value)
+        if parts.path or parts.query:
+            raise ValueError("must be an origin: write it as https://host or https://host:port")
+    return value
+
+
 class DatabaseSettings(BaseModel):
     """How to reach PostgreSQL. All from the Secret, and read again whenever a connection is made."""
 
@@ -140,6 +163,11 @@ class SecretSettings(DatabaseSettings):
         default=SecretStr(""),
         description="32 random bytes in base64: the Ed25519 key that signs the seals of the audit log. Without it "
         "nothing is sealed.",
+    )
+
+    oidc_client_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="Secret of the client OIDC_CLIENT_ID, sent as HTTP Basic; empty for a public client.",
     )
 
     def cursor_key_bytes(self) -> bytes:
@@ -234,6 +262,23 @@ class ConfigSettings(BaseModel):
         default="",
         validate_default=True,
         description="Address of the provider's key set; https, or http on a loopback address.",
+    )
+    oidc_client_id: str = Field(
+        default="",
+        description="Client id of the console at the provider, by which people sign in there. Empty: with a key alone.",
+    )
+    oidc_authorization_url: Annotated[str, AfterValidator(_provider_url)] = Field(
+        default="", description="Address of the provider's authorization endpoint, to which browsers are led."
+    )
+    oidc_token_url: Annotated[str, AfterValidator(_provider_url)] = Field(
+        default="",
+        description="Address of the provider's token endpoint, which the service itself asks.",
+    )
+    public_url: Annotated[str, AfterValidator(_public_url)] = Field(
+        default="",
+        validate_default=True,
+        description="Origin under which browsers reach the service, such as https://ai.example.com: where the provider "
+        "leads back to.",
     )
 
 

@@ -2,7 +2,9 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import urlsplit
 
 import httpx
@@ -76,17 +78,15 @@ def served(
         yield settings, api
 
 
-@pytest.fixture(params=["light"])
-def visit(
-    request: pytest.FixtureRequest,
+@contextmanager
+def visiting(
     chromium: Browser,
-    served: tuple[Settings, httpx.Client],
-    postgres: EmbeddedPostgres,
+    api: httpx.Client,
+    scheme: Literal["light", "dark"] = "light",
+    others: frozenset[str] = frozenset(),
 ) -> Iterator[Visit]:
-    """A browser of its own at an empty directory; at the end, no script has failed and no request has left the host."""
-    settings, api = served
-    empty(postgres, settings.secret.pg_database)
-    context = chromium.new_context(color_scheme=request.param, locale="en", viewport={"width": 1280, "height": 800})
+    """A browser of its own; at the end, no script has failed and no request has left for other hosts than `others`."""
+    context = chromium.new_context(color_scheme=scheme, locale="en", viewport={"width": 1280, "height": 800})
     page = context.new_page()
     errors: list[str] = []
     hosts: set[str] = set()
@@ -102,4 +102,18 @@ def visit(
     yield Visit(page, api)
     context.close()
     assert errors == []
-    assert hosts == {urlsplit(str(api.base_url)).netloc}
+    assert hosts - others == {urlsplit(str(api.base_url)).netloc}
+
+
+@pytest.fixture(params=["light"])
+def visit(
+    request: pytest.FixtureRequest,
+    chromium: Browser,
+    served: tuple[Settings, httpx.Client],
+    postgres: EmbeddedPostgres,
+) -> Iterator[Visit]:
+    """A browser at an empty directory."""
+    settings, api = served
+    empty(postgres, settings.secret.pg_database)
+    with visiting(chromium, api, request.param) as visit:
+        yield visit

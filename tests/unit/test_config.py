@@ -140,6 +140,41 @@ def test_keys_come_over_tls_from_a_plain_address(tmp_path: Path, url: str) -> No
     assert "password" not in line
 
 
+CONSOLE = PROVIDER | {
+    "OIDC_CLIENT_ID": "console",
+    "OIDC_AUTHORIZATION_URL": "https://id.example/authorize",
+    "OIDC_TOKEN_URL": "https://id.example/token",
+    "PUBLIC_URL": "https://ai.example:8443",
+}
+
+
+def test_sign_in_to_the_console(tmp_path: Path) -> None:
+    """Four settings beside those of the provider; the client's secret is one for who has it."""
+    settings = load_settings(write_mount(tmp_path, SECRET | {"OIDC_CLIENT_SECRET": "canary"}, CONSOLE))
+    assert settings.config.oidc_client_id == "console"
+    assert settings.config.public_url == "https://ai.example:8443"
+    assert "canary" not in repr(settings)
+    assert "canary" not in str(list(readings(tmp_path)))
+
+
+@pytest.mark.parametrize("lacking", [key for key in CONSOLE if key != "OIDC_AUDIENCE"])
+def test_half_a_sign_in_to_the_console_is_none(tmp_path: Path, lacking: str) -> None:
+    """Whoever forgets one of them hears of it at the start."""
+    lines = refusal(tmp_path, SECRET, {key: value for key, value in CONSOLE.items() if key != lacking})
+    assert "go together" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("PUBLIC_URL", "http://ai.example"), ("PUBLIC_URL", "https://ai.example/"), ("PUBLIC_URL", "https://ai.example/x"),
+     ("PUBLIC_URL", "https://ai.example?x"), ("PUBLIC_URL", "ai.example"), ("OIDC_TOKEN_URL", "http://id.example/token"),
+     ("OIDC_AUTHORIZATION_URL", "javascript:alert(1)"), ("OIDC_AUTHORIZATION_URL", "http://id.example/authorize")],
+)  # fmt: skip
+def test_sign_in_goes_over_tls(tmp_path: Path, key: str, value: str) -> None:
+    """The secret and the codes would otherwise be read on their way, and an origin has no path."""
+    assert refusal(tmp_path, SECRET, CONSOLE | {key: value})[0].startswith(f"{key}: Value error, must be")
+
+
 def test_secrets_do_not_show(tmp_path: Path) -> None:
     """Not in a repr, which a traceback or a debugger prints, nor in what `config check` prints."""
     settings = load_settings(write_mount(tmp_path, SECRET, {}))

@@ -12,15 +12,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPMessage
-from typing import IO, Any, NoReturn, TypeGuard
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from http.client import HTTPException
+from typing import Any, NoReturn, TypeGuard
+from urllib.request import Request
 
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key
 from joserfc.jws import JWSRegistry
 
 from ai_admin.access.addresses import require_https
+from ai_admin.access.provider_http import fetch
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +55,6 @@ _PAUSE_S = 60
 _PAUSE_WITHOUT_KEYS_S = 5
 # What a connection may wait for a packet, and a request for the whole answer, in seconds.
 _TIMEOUT_S = 3.0
-_LARGEST_KEY_SET = 256 * 1024
-_CHUNK = 64 * 1024
 
 
 class TokenInvalid(Exception):
@@ -104,8 +103,11 @@ class IdentityProvider:
         self._now = now
         self._keys = _KeySource(jwks_url, now)
 
-    def verify(self, token: str) -> Identity:
-        """Verify a JWT in compact form, without the word `Bearer`. Raises `TokenInvalid` and `ProviderUnavailable`."""
+    def verify(self, token: str, nonce: str | None = None) -> Identity:
+        """Verify a JWT in compact form, without the word `Bearer`; an ID token with the nonce that it was asked for.
+
+        Raises `TokenInvalid` and `ProviderUnavailable`.
+        """
         if len(token) > LONGEST_TOKEN:
             raise TokenInvalid("longer than any token")
         try:
@@ -119,7 +121,17 @@ class IdentityProvider:
             raise TokenInvalid("no key of the provider has this id and algorithm")
         if not any(key.has_signed(signed, signature) for key in keys):
             raise TokenInvalid("not the provider's signature")
-        return self._read_claims(_token_object(payload))
+        claims = _token_object(payload)
+        if nonce is not None:
+            self._check_id_token(claims, nonce)
+        return self._read_claims(claims)
+
+    def _check_id_token(self, claims: dict[str, Any], nonce: str) -> None:
+        """What of OpenID Connect Core, 3.1.3.7, holds for ID tokens alone: they answer one sign-in, of one client."""
+        if claims.get("nonce") != nonce:
+            raise TokenInvalid("nonce: of another sign-in")
+        if claims.get("azp", self.audience) != self.audience:
+            raise TokenInvalid("azp: another client")
 
     def _read_claims(self, claims: dict[str, Any]) -> Identity:
         if claims.get("iss") != self.issuer:
@@ -272,21 +284,6 @@ def _read_key(jwk: Any) -> _SigningKey | None:
     return _SigningKey(key_id, algorithm, key)
 
 
-class _NoRedirect(HTTPRedirectHandler):
-    """Makes an error of each redirect: the keys come from the address that was configured, or not at all."""
-
-    def redirect_request(
-        self,
-        req: Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> None:
-        """Follow nothing."""
-
-
 class _KeySource:
     """The provider's key set: fetched when it is needed, kept, and renewed. Thread-safe, one fetch at a time.
 
@@ -370,15 +367,6 @@ def count_keys(url: str) -> int:
 
 
 def _download(url: str) -> bytes:
-    """The body at this URL. Raises OSError, HTTPException, and ValueError if it is too large or comes too slowly."""
-    deadline = time.monotonic() + _TIMEOUT_S
-    request = Request(url, headers={"Accept": "application/jwk-set+json, application/json"})  # noqa: S310  require_https
-    body = bytearray()
-    with build_opener(_NoRedirect).open(request, timeout=_TIMEOUT_S) as response:
-        while chunk := response.read1(_CHUNK):
-            body += chunk
-            if len(body) > _LARGEST_KEY_SET:
-                raise ValueError("the key set is too large")
-            if time.monotonic() > deadline:
-                raise TimeoutError("the key set comes too slowly")
-    return bytes(body)
+    """The body at this URL; raises as `fetch` does."""
+    accepted = "application/jwk-set+json, application/json"
+    return fetch(Request(url, headers={"Accept": accepted}), _TIMEOUT_S)  # noqa: S310  require_https

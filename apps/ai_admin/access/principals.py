@@ -20,8 +20,8 @@ from ai_admin.users.schemas import Kind, Role, Status
 
 _SQL = queries("keys")
 _MOST_CACHED = 10_000
-# From a JWT, and who asks, to the row of its user.
-SignIn = Callable[[str, Callable[[], Actor]], Row]
+# From a JWT, the nonce of an ID token, and who asks, to the row of its user.
+SignIn = Callable[[str, str | None, Callable[[], Actor]], Row]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,13 @@ class Principals:
         """
         return principal_of_row(self._row(token, who))
 
+    def of_id_token(self, token: str, nonce: str, who: Callable[[], Actor]) -> Principal:
+        """The principal of an ID token that the console's sign-in with this nonce has got. It is not remembered.
+
+        Raises as `of_token` does.
+        """
+        return principal_of_row(self._of_jwt(token, nonce, who))
+
     def _row(self, token: str, who: Callable[[], Actor]) -> Row:
         """What is remembered of a credential, or what is found of it now."""
         now = time.monotonic()
@@ -94,7 +101,7 @@ class Principals:
         if is_key(token):
             return self._of_key(token)
         if self._config.oidc_issuer and is_jwt(token):
-            return self._of_jwt(token, who)
+            return self._of_jwt(token, None, who)
         raise Unauthenticated("no key")
 
     def _of_key(self, key: str) -> Row:
@@ -106,10 +113,10 @@ class Principals:
                 _note_use(connection, row["key_id"])
         return row
 
-    def _of_jwt(self, token: str, who: Callable[[], Actor]) -> Row:
+    def _of_jwt(self, token: str, nonce: str | None, who: Callable[[], Actor]) -> Row:
         with self._lock:
             self._sign_in = self._sign_in or _sign_in(self._database, self._config)
-        return self._sign_in(token, who)
+        return self._sign_in(token, nonce, who)
 
 
 def _sign_in(database: Database, config: ConfigSettings) -> SignIn:

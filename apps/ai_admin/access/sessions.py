@@ -1,7 +1,8 @@
-"""Sessions of the console: an API key, once presented, stands behind a random token in a cookie for some time.
+"""Sessions of the console: who has signed in once stands behind a random token in a cookie for some time.
 
-Every request looks its session up, so one that was ended, and the key it rests on being revoked, hold at once. The
-browser never gets the key, nor does the database get the token: a digest of it is kept (OWASP Session Management).
+A session rests on the API key, or on the identity at the organisation's provider, that it was begun with. Every request
+looks it up, so one that was ended, a key that was revoked and a subject that was unbound hold at once. The browser
+never gets the key, nor does the database get the token: a digest of it is kept (OWASP Session Management).
 """
 
 import secrets
@@ -24,15 +25,18 @@ _SQL = queries("sessions")
 
 
 def begin(connection: Connection, caller: Principal) -> str:
-    """Make a session of a caller who came with an API key; returns its token, which is always a new one."""
-    if caller.key_id is None:
-        raise Unauthenticated("no key")
+    """Make a session of a caller who came with a key or an identity; returns its token, which is always a new one.
+
+    Raises `Unauthenticated` where it would rest on nothing.
+    """
     token = secrets.token_urlsafe(_TOKEN_BYTES)
+    issuer, subject = caller.identity or (None, None)
+    rests_on = {"key_id": caller.key_id, "issuer": issuer, "subject": subject}
+    values = {"digest": digest(token), "user_id": caller.user_id, "idle": IDLE, **rests_on}
     connection.execute(_SQL["forget"])
-    connection.execute(
-        _SQL["insert"],
-        {"digest": digest(token), "user_id": caller.user_id, "key_id": caller.key_id, "idle": IDLE},
-    )
+    insert = _SQL["insert_of_identity" if caller.key_id is None else "insert"]
+    if not connection.execute(insert, values).rowcount:
+        raise Unauthenticated("subject unbound meanwhile", caller.user_id)
     return token
 
 
@@ -51,7 +55,8 @@ def principal_of(database: Database, token: str | None) -> Principal:
         row = connection.execute(_SQL["authenticate"], values).fetchone()
         if row is None:
             raise Unauthenticated("unknown session")
-        caller = principal_of_row(row)
+        identity = None if row["subject"] is None else (row["issuer"], row["subject"])
+        caller = principal_of_row({**row, "identity": identity})
         if row["is_use_news"]:
             _note_use(connection, token)
     return caller

@@ -1,4 +1,4 @@
-"""People who come with a token of the organisation's identity provider: from the token to their user."""
+"""People whom the organisation's identity provider vouches for: from its token to their user."""
 
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -16,21 +16,23 @@ class SignIn:
 
     def __init__(self, database: Database, config: ConfigSettings) -> None:
         self._database = database
-        self._provider = IdentityProvider(
-            config.oidc_issuer,
-            config.oidc_audience,
-            config.oidc_jwks_url,
-            authorized_parties=frozenset(config.oidc_authorized_parties.split()),
+        parties = frozenset(config.oidc_authorized_parties.split())
+        self._of_api = IdentityProvider(
+            config.oidc_issuer, config.oidc_audience, config.oidc_jwks_url, authorized_parties=parties
+        )
+        # An ID token is for the client that asked for it, and for nobody else.
+        self._of_console = config.oidc_client_id and IdentityProvider(
+            config.oidc_issuer, config.oidc_client_id, config.oidc_jwks_url
         )
 
-    def find(self, token: str, who: Callable[[], Actor]) -> Row:
+    def find(self, token: str, nonce: str | None, who: Callable[[], Actor]) -> Row:
         """The user behind a JWT, as the row of a key that has no limits and ends with the token.
 
-        A subject that is new here is bound by its verified email, if it can be; `who` asked for it, or the user
-        themselves where that is nobody. Raises `Unauthenticated`, `IdentityProviderUnavailable`,
-        `DatabaseUnavailable`.
+        A token with a nonce is an ID token of the console's sign-in, and any other one for the API. A subject that is
+        new here is bound by its verified email, if it can be; `who` asked for it, or the user themselves where that
+        is nobody. Raises `Unauthenticated`, `IdentityProviderUnavailable`, `DatabaseUnavailable`.
         """
-        identity = self._verified(token)
+        identity = self._verified(token, nonce)
         with self._database.connection() as connection:
             user = identities.find(connection, identity.issuer, identity.subject)
         if user is None and identity.email is not None:
@@ -41,9 +43,12 @@ class SignIn:
         limits = {"key_id": None, "scopes": None, "key_models": None, "expires_at": expires_at}
         return {**user, **limits, "identity": (identity.issuer, identity.subject)}
 
-    def _verified(self, token: str) -> Identity:
+    def _verified(self, token: str, nonce: str | None) -> Identity:
+        provider = self._of_api if nonce is None else self._of_console
+        if not provider:
+            raise Unauthenticated("no sign-in with a provider")
         try:
-            return self._provider.verify(token)
+            return provider.verify(token, nonce)
         except TokenInvalid as error:
             raise Unauthenticated(f"token: {error}") from error
         except ProviderUnavailable as error:

@@ -1,15 +1,21 @@
 -- Sessions of the console. A session is found by the digest of its token; nothing here gives a usable one.
 
 -- name: authenticate
+-- What it rests on is there, or it is none: a key, or the subject that is bound to this user.
 SELECT users.id AS user_id, users.tag, users.kind, users.role, users.status, users.models, users.audit_key,
        api_keys.id AS key_id, api_keys.scopes, api_keys.models AS key_models, api_keys.expires_at,
+       identities.issuer, identities.subject,
        session.expires_at < LEAST(session.created_at + %(longest)s, now() + %(idle)s - interval '1 minute')
            AS is_use_news
 FROM console_sessions AS session
-JOIN api_keys ON api_keys.id = session.key_id
 JOIN users ON users.id = session.user_id
+LEFT JOIN api_keys ON api_keys.id = session.key_id
+LEFT JOIN identities ON identities.issuer = session.issuer
+                    AND identities.subject = session.subject
+                    AND identities.user_id = session.user_id
 WHERE session.digest = %(digest)s
-  AND session.expires_at > now();
+  AND session.expires_at > now()
+  AND (api_keys.id IS NOT NULL OR identities.subject IS NOT NULL);
 
 -- name: note_use
 -- Once a minute a session; never beyond the longest time that one may last.
@@ -20,6 +26,16 @@ WHERE digest = %(digest)s;
 -- name: insert
 INSERT INTO console_sessions (digest, user_id, key_id, expires_at)
 VALUES (%(digest)s, %(user_id)s, %(key_id)s, now() + %(idle)s);
+
+-- name: insert_of_identity
+-- None, where the subject has been unbound meanwhile.
+INSERT INTO console_sessions (digest, user_id, issuer, subject, expires_at)
+SELECT %(digest)s, user_id, issuer, subject, now() + %(idle)s
+FROM identities
+WHERE issuer = %(issuer)s
+  AND subject = %(subject)s
+  AND user_id = %(user_id)s
+FOR KEY SHARE;
 
 -- name: delete
 DELETE FROM console_sessions

@@ -3,7 +3,20 @@
 Everything is GET or POST: Fission's triggers and plain HTML know no more.
 """
 
-from ai_admin.console.views import account, audit, bulk, files, keys, overview, secrets, sign_in, transfer, user, users
+from ai_admin.console.views import (
+    account,
+    audit,
+    bulk,
+    files,
+    keys,
+    overview,
+    provider,
+    secrets,
+    sign_in,
+    transfer,
+    user,
+    users,
+)
 from ai_admin.console.views.pages import console
 
 __all__ = [
@@ -14,6 +27,7 @@ __all__ = [
     "files",
     "keys",
     "overview",
+    "provider",
     "secrets",
     "sign_in",
     "transfer",

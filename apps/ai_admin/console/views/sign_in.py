@@ -1,4 +1,7 @@
-"""Signing in and out: an API key is exchanged for a session, whose token is in a cookie that no script reads."""
+"""Signing in and out: an API key is exchanged for a session, whose token is in a cookie that no script reads.
+
+`provider.py` has the other way in.
+"""
 
 from flask import Response, g, request, session
 
@@ -15,7 +18,7 @@ from ai_admin.services import services
 @describe("Sign in", "public", answers={200: None}, page=True)
 def show_sign_in() -> Response:
     """The form; `next` is where it leads to."""
-    return page("sign_in", next=as_next(own_path(request.args.get("next"))), fault=False)
+    return sign_in_page(200, own_path(request.args.get("next")))
 
 
 @console.post("/sign-in")
@@ -25,26 +28,40 @@ def sign_in() -> Response:
     target = own_path(request.form.get("next"))
     key = request.form.get("key", "").strip()
     try:
-        # A session rests on a key, which its revocation ends; a token of an identity provider is none.
-        caller = services().principals.of_token(key if "." not in key else "", _nobody)
+        # A token of an identity provider is no key: it comes by way of views/provider.py, or to the API.
+        caller = services().principals.of_token(key if "." not in key else "", nobody)
     except Unauthenticated as error:
         g.error = error
-        return page("sign_in", 401, next=as_next(target), fault=True)
+        return sign_in_page(401, target, fault=True)
     with services().database.transaction() as connection:
         sessions.end(connection, request.cookies.get(sessions.COOKIE))
         token = sessions.begin(connection, caller)
     session.clear()
     response = see_other(target)
+    keep_session(response, token, secure=is_over_tls())
+    return response
+
+
+def sign_in_page(status: int, target: str, *, fault: bool = False, provider_fault: str = "") -> Response:
+    """The page to sign in by, with what was wrong the last time."""
+    config = services().settings.config
+    # Under the address that the provider leads back to: what is kept meanwhile lies in a cookie of that host.
+    provider = f"{config.public_url}{HOME}/sign-in/provider" if config.oidc_client_id else None
+    values = {"provider": provider, "fault": fault, "provider_fault": provider_fault}
+    return page("sign_in", status, next=as_next(target), **values)
+
+
+def keep_session(response: Response, token: str, *, secure: bool) -> None:
+    """Let the browser keep a session, from scripts and other sites' pages."""
     response.set_cookie(
         sessions.COOKIE,
         token,
         max_age=int(sessions.LONGEST.total_seconds()),
         path=HOME,
-        secure=is_over_tls(),
+        secure=secure,
         httponly=True,
         samesite="Strict",
     )
-    return response
 
 
 @console.post("/sign-out")
@@ -59,5 +76,6 @@ def sign_out() -> Response:
     return response
 
 
-def _nobody() -> Actor:
+def nobody() -> Actor:
+    """Who asks for a sign-in."""
     return Actor(request_id=request_id(), source=request.remote_addr or "")
