@@ -47,8 +47,9 @@ def sign_in_page(status: int, target: str, *, fault: bool = False, provider_faul
     config = services().settings.config
     # Under the address that the provider leads back to: what is kept meanwhile lies in a cookie of that host.
     provider = f"{config.public_url}{HOME}/sign-in/provider" if config.oidc_client_id else None
-    values = {"provider": provider, "fault": fault, "provider_fault": provider_fault}
-    return page("sign_in", status, next=as_next(target), **values)
+    # Of the callback's own address nobody is to be led back to: its code is used up.
+    values = {"address": as_next(f"{HOME}/sign-in"), "provider": provider}
+    return page("sign_in", status, next=as_next(target), fault=fault, provider_fault=provider_fault, **values)
 
 
 def keep_session(response: Response, token: str, *, secure: bool) -> None:
