@@ -83,10 +83,14 @@ def visiting(
     chromium: Browser,
     api: httpx.Client,
     scheme: Literal["light", "dark"] = "light",
+    *,
     others: frozenset[str] = frozenset(),
+    scripts: bool = True,
 ) -> Iterator[Visit]:
     """A browser of its own; at the end, no script has failed and no request has left for other hosts than `others`."""
-    context = chromium.new_context(color_scheme=scheme, locale="en", viewport={"width": 1280, "height": 800})
+    context = chromium.new_context(
+        color_scheme=scheme, locale="en", viewport={"width": 1280, "height": 800}, java_script_enabled=scripts
+    )
     page = context.new_page()
     errors: list[str] = []
     hosts: set[str] = set()

@@ -1,4 +1,5 @@
-// What the console adds where scripts run: times in the reader's zone, keys, the bar of those chosen, copying.
+// What the console adds where scripts run: times in the reader's zone, keys, the bar of those chosen, copying, and
+// search as one types.
 "use strict";
 
 document.documentElement.classList.add("scripted");
@@ -65,6 +66,54 @@ function onKey(event) {
   keys[event.key]();
 }
 
+// The list as the address has it now: its parts take the place of those that are there. What is typed into stays.
+async function showFound(address, signal) {
+  const answer = await fetch(address, { signal, headers: { Accept: "text/html" } });
+  const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+  // Whose session is over is asked to sign in.
+  if (answer.redirected && !found.querySelector("#list")) return location.assign(address);
+  if (!answer.ok) throw new Error(`The list was answered with ${answer.status}`);
+  for (const part of document.querySelectorAll("[data-live]")) part.replaceWith(found.getElementById(part.id));
+  history.replaceState(null, "", answer.url);
+  showTimes();
+  showChosen();
+  return document.querySelector("#count").dataset.said;
+}
+
+function searchAsTyped() {
+  const form = document.querySelector("form[data-typed]");
+  if (!form) return;
+  const said = document.querySelector("#said");
+  let waiting;
+  let asked = new AbortController();
+  const ask = async () => {
+    const query = String(new URLSearchParams([...new FormData(form)].filter(([, value]) => value)));
+    const mine = (asked = new AbortController());
+    document.querySelector("#list").setAttribute("aria-busy", "true");
+    try {
+      said.textContent = await showFound(query ? `${form.action}?${query}` : form.action, mine.signal);
+      said.classList.add("visually-hidden");
+    } catch {
+      // Who typed on has asked anew, and hears of that.
+      if (mine.signal.aborted) return;
+      document.querySelector("#list").removeAttribute("aria-busy");
+      said.textContent = form.dataset.failed;
+      said.classList.remove("visually-hidden");
+    }
+  };
+  search.addEventListener("input", (event) => {
+    clearTimeout(waiting);
+    asked.abort();
+    // Letters that are still being put together are no word yet.
+    if (!event.isComposing) waiting = setTimeout(ask, 180);
+  });
+  search.addEventListener("compositionend", () => search.dispatchEvent(new Event("input")));
+  form.addEventListener("submit", () => {
+    clearTimeout(waiting);
+    asked.abort();
+  });
+}
+
 async function copy(button) {
   const text = document.querySelector(button.dataset.copy).textContent;
   try {
@@ -77,6 +126,7 @@ async function copy(button) {
 
 showTimes();
 showChosen();
+searchAsTyped();
 document.addEventListener("keydown", onKey);
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-copy]");

@@ -34,6 +34,9 @@ _SORTED = {"name", "tag", "email", "createdAt", "updatedAt"}
 # Members of the query that choose a page or how it looks, and not users.
 _BESIDE = frozenset({"cursor", "before", "size", "column", "density"})
 
+# Members of the query that the form has fields for, or that it leads away from.
+_FIELDS = frozenset({"q", "status", "role", "kind", "createdAt[gte]", "createdAt[lt]", "cursor", "before"})
+
 
 class ListQuery(UserFilter):
     """The address of the list: filters as the API has them, and how they are shown."""
@@ -200,7 +203,8 @@ def address(pairs: list[tuple[str, str]], *without: str, **with_: str) -> str:
 
 
 def _kept(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [pair for pair in pairs if pair[0] in {"sort", "size", "column", "density"}]
+    """What stays in force when the form with the search and the filters is sent: all that it has no field for."""
+    return [pair for pair in pairs if pair[0] not in _FIELDS]
 
 
 def as_time(name: str, value: str) -> tuple[str, str]:
