@@ -106,6 +106,15 @@ class Forbidden(ApiError):
     title = "Not allowed"
 
 
+class ScopeLacking(Forbidden):
+    """The credential is valid and lacks a scope."""
+
+    def __init__(self, scope: str) -> None:
+        """`scope` is the one that the route names."""
+        self.scope = scope
+        super().__init__(f"This needs the scope {scope}, which the credential does not have.")
+
+
 class RouteNotFound(ApiError):
     """There is nothing at this path."""
 

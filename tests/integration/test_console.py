@@ -20,6 +20,7 @@ from babel.messages.pofile import read_po
 from flask import session
 from nacl.signing import SigningKey
 from pydantic import SecretStr
+from uuid_utils.compat import uuid7
 
 from ai_admin.access import sessions
 from ai_admin.access.tokens import digest, make_key
@@ -476,12 +477,50 @@ def test_an_earlier_credential_is_in_force_again(owner: Browser) -> None:
     assert versions.count("/secrets/openai/restore") == 1
     assert owner.post(f"{page}/secrets/openai/restore", {"version": "1"}).status_code == 303
     assert owner.api.post(f"{secret}/reveal", json={"reason": "t"}).json()["value"] == "sk-first-1234567890"
-    owner.post(f"{page}/secrets/openai/remove")
+    owner.post(f"{page}/secrets/openai/remove", {"seen": "openai:3"})
     assert owner.get(f"{page}/secrets/openai/versions").text.count("/secrets/openai/restore") == 3
     assert owner.post(f"{page}/secrets/openai/restore", {"version": "2"}).status_code == 303
     assert owner.api.post(f"{secret}/reveal", json={"reason": "t"}).json()["value"] == "sk-second-1234567890"
     for version in ("", "0", "x", "99", "1" * 40):
         assert owner.post(f"{page}/secrets/openai/restore", {"version": version}).status_code in {400, 404}, version
+
+
+def test_a_credential_that_somebody_else_has_set(owner: Browser) -> None:
+    """Nobody replaces or removes a version that their page has not shown; the page that says so shows it."""
+    user = made(owner, tag="ada")
+    page, secret = f"/users/{user['id']}", f"{USERS}/{user['id']}/secrets/openai"
+    form: dict[str, object] = {"name": "openai", "provider": "openai", "value": "sk-ours-1234567890"}
+    assert owner.api.put(secret, json={"provider": "openai", "value": "sk-theirs-1234567890"}).is_success
+    for answer in (owner.post(f"{page}/secrets", form), owner.post(f"{page}/secrets/openai/remove", {"seen": "x"})):
+        assert answer.status_code == 412
+        assert "Somebody else has made a change meanwhile." in answer.text
+        assert 'name="seen" value="openai:1"' in answer.text
+        assert "sk-ours" not in answer.text
+    assert owner.api.post(f"{secret}/reveal", json={"reason": "t"}).json()["value"] == "sk-theirs-1234567890"
+    assert owner.post(f"{page}/secrets", {**form, "seen": ["other:9", "openai:1"]}).status_code == 303
+    assert owner.post(f"{page}/secrets/openai/remove", {"seen": "openai:2"}).status_code == 303
+
+
+def test_what_is_wrong_is_told_in_the_readers_language(browser: Browser) -> None:
+    """Not in the words of the API, which are for programs."""
+    browser.sign_in(key_of(browser, "member"))
+    refused = browser.get("/users").text
+    assert "does not give the scope users:read" in refused
+    browser.http.headers["Accept-Language"] = "vi"
+    assert "không cho phạm vi users:read" in browser.get("/users").text
+    browser.sign_in()
+    assert "Không có người dùng này" in browser.get(f"/users/{uuid7()}").text
+    assert "Không có trang nào" in browser.get("/nowhere/at/all").text
+
+
+def test_times_in_events_are_times(owner: Browser) -> None:
+    """What a script shows in the reader's zone, and no text of the database."""
+    user = made(owner, tag="ada")
+    ends = (datetime.now(timezone.utc) + timedelta(days=3)).replace(microsecond=0)
+    owner.api.post(f"{USERS}/{user['id']}/keys", json={"name": "k", "expiresAt": ends.isoformat()})
+    for path in (f"/users/{user['id']}", "/audit"):
+        text = owner.get(path).text
+        assert f'<bdi><time datetime="{ends.isoformat()}"' in text
 
 
 def test_a_credential_is_shown_to_who_says_why(owner: Browser) -> None:

@@ -18,6 +18,7 @@ from ai_admin.errors import (
     IdentityProviderUnavailable,
     RateLimited,
     SchemaOutdated,
+    ScopeLacking,
     Unauthenticated,
 )
 from ai_admin.http.request_log import request_id
@@ -74,7 +75,7 @@ def _admit() -> None:
     if not services().rates.take(caller.user_id):
         raise RateLimited
     if isinstance(operation.entry, Scope) and operation.entry not in caller.scopes:
-        raise Forbidden(f"This needs the scope {operation.entry.value}, which the credential does not have.")
+        raise ScopeLacking(operation.entry.value)
 
 
 def _by_credential() -> Principal:

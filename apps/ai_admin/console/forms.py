@@ -8,14 +8,26 @@ from pydantic import BaseModel, ValidationError
 from ai_admin.console.catalogue import N_, gettext
 from ai_admin.errors import (
     ApiError,
+    DatabaseUnavailable,
     DuplicateEmail,
     DuplicateTag,
     Forbidden,
+    InternalError,
+    KeyNotFound,
     LastOwner,
+    PayloadTooLarge,
+    RateLimited,
     RequestInvalid,
+    RouteNotFound,
+    SchemaOutdated,
+    ScopeLacking,
+    SealedValueUnreadable,
+    SecretNotFound,
     TooManyKeys,
     TooManySecrets,
+    UserNotFound,
     UserSuspended,
+    VersionMismatch,
 )
 from ai_admin.http.validation import details_of
 
@@ -32,14 +44,37 @@ FAULTS: tuple[type[ApiError], ...] = (
     UserSuspended,
 )
 _FIELD_OF = {DuplicateTag: "tag", DuplicateEmail: "email"}
-_OF_ERROR = {
+# What a person is told; the texts of the errors themselves are for callers of the API.
+_OF_ERROR: dict[type[ApiError], str] = {
     DuplicateTag: N_("Another user has this tag."),
     DuplicateEmail: N_("Another user has this email address."),
     LastOwner: N_("This is the last active owner: make another one first."),
     TooManyKeys: N_("A user has at most 100 keys: revoke one first."),
     TooManySecrets: N_("A user has at most 100 credentials: remove one first."),
     UserSuspended: N_("The user is suspended: their credentials are handed to nobody."),
+    VersionMismatch: N_("Somebody else has made a change meanwhile. Look at it, and decide anew."),
+    RouteNotFound: N_("There is no page at this address."),
+    UserNotFound: N_("There is no such user. They may have been erased."),
+    KeyNotFound: N_("There is no such key. It may have been revoked."),
+    SecretNotFound: N_("There is no such credential, or no longer that version of it."),
+    PayloadTooLarge: N_("This is larger than the service takes."),
+    RateLimited: N_("That was too much at once. Wait a moment, and try again."),
+    DatabaseUnavailable: N_("The database is away or too slow. Look whether a change was made before you try again."),
+    SchemaOutdated: N_("The database waits for a migration. Until then nothing can be changed."),
+    SealedValueUnreadable: N_(
+        "The value cannot be opened with the keys that are there. Tell whoever runs the service."
+    ),
+    InternalError: N_("Something went wrong here. Tell whoever runs the service the number below."),
 }
+# Refusals with a text of their own, by that text.
+_REFUSALS = frozenset(
+    {
+        N_("Only an owner changes an owner."),
+        N_("Only an owner grants secrets:reveal."),
+        N_("The key is limited to models, and this would go beyond them."),
+        N_("A key makes none that outlives it."),
+    }
+)
 # What is said of a field whose form is wrong, whatever is wrong with it.
 _OF_FIELD = {
     "tag": N_("1 to 63 of a-z, 0-9, dot, underscore and hyphen; a letter or digit first."),
@@ -55,6 +90,18 @@ _OF_FIELD = {
 }
 
 
+def told(error: ApiError) -> str:
+    """What a person is told of an error, in their language."""
+    if isinstance(error, ScopeLacking):
+        text = gettext("Your role, or the key that you signed in with, does not give the scope %(scope)s.")
+        return text % {"scope": error.scope}
+    if type(error) in _OF_ERROR:
+        return gettext(_OF_ERROR[type(error)])
+    if isinstance(error, RequestInvalid) and error.details:
+        return " ".join(str(detail["msg"]) for detail in error.details)
+    return gettext(error.detail) if error.detail in _REFUSALS else error.detail
+
+
 class Faults:
     """From errors to texts by the names of the fields; the empty name is the form as a whole."""
 
@@ -64,7 +111,7 @@ class Faults:
         if type(error) in _FIELD_OF:
             return {_FIELD_OF[type(error)]: gettext(_OF_ERROR[type(error)])}
         if not isinstance(error, RequestInvalid) or not error.details:
-            return {"": gettext(_OF_ERROR[type(error)]) if type(error) in _OF_ERROR else error.detail}
+            return {"": told(error)}
         texts = {}
         for detail in error.details:
             field = str(detail["loc"][1]) if len(detail["loc"]) > 1 else ""

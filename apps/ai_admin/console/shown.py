@@ -105,17 +105,28 @@ def differences(changes: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for member, change in changes.items():
         if isinstance(change, dict) and set(change) == {"before", "after"}:
-            shown = word if member in _ENUMERATED else plain
-            before = None if change["before"] is None else shown(change["before"])
-            rows.append({"member": member, "before": before, "after": shown(change["after"]), "both": True})
+            before = None if change["before"] is None else _of_member(member, change["before"])
+            after = _of_member(member, change["after"])
+            rows.append({"member": member, "before": before, "after": after, "both": True})
         elif change is not None:
-            rows.append({"member": member, "after": plain(change), "both": False})
+            rows.append({"member": member, "after": _of_member(member, change), "both": False})
     return rows
+
+
+def _of_member(member: str, value: object) -> str:
+    """A value of an event as its member has it: a word, a time, or what people wrote."""
+    if member in _ENUMERATED and value is not None:
+        return word(value)
+    if member.endswith("At") and isinstance(value, str):
+        # Python 3.10 does not read the Z.
+        return moment(datetime.fromisoformat(value.replace("Z", "+00:00")))
+    return plain(value)
 
 
 def initials(name: str) -> str:
     """The letters that stand for a person where there is no picture."""
-    words = [part for part in name.replace(".", " ").replace("-", " ").split() if part]
+    parts = name.replace(".", " ").replace("-", " ").split()
+    words = [part for part in parts if part[0].isalnum()] or parts
     return "".join(part[0] for part in (words[:1] + words[-1:] if len(words) > 1 else words)).upper()
 
 

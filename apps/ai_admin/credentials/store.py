@@ -13,7 +13,7 @@ from ai_admin.audit.events import HIDDEN, Action
 from ai_admin.credentials.content import last_four
 from ai_admin.credentials.schemas import MOST_SECRETS, MOST_VERSIONS, SecretPut
 from ai_admin.database import Connection, Row
-from ai_admin.errors import SecretNotFound, TooManySecrets, UserNotFound, UserSuspended
+from ai_admin.errors import SecretNotFound, TooManySecrets, UserNotFound, UserSuspended, VersionMismatch
 from ai_admin.sql import queries
 from ai_admin.users import directory
 from ai_admin.users.schemas import Role, Status
@@ -49,6 +49,17 @@ def versions(connection: Connection, by: Actor, user_id: UUID, name: str, histor
     if not rows:
         raise SecretNotFound
     return rows
+
+
+def require_version(connection: Connection, by: Actor, user_id: UUID, name: str, version: int | None) -> None:
+    """Raise `VersionMismatch` unless this version, or none, is in force; that stays so until the transaction ends.
+
+    Raises `UserNotFound`, `Forbidden`.
+    """
+    _require_reach(by, directory.lock(connection, by, user_id))
+    present = _in_force(connection, user_id, name)
+    if version != (None if present is None else present["version"]):
+        raise VersionMismatch
 
 
 def put(

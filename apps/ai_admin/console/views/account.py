@@ -5,7 +5,7 @@ from flask import Response, g, request
 from ai_admin.access.scopes import Scope
 from ai_admin.console import catalogue
 from ai_admin.console.views.pages import HOME, console, holds, is_over_tls, own_path, page, see_other
-from ai_admin.errors import RequestInvalid
+from ai_admin.errors import RequestInvalid, RouteNotFound
 from ai_admin.operations import describe
 from ai_admin.services import services
 from ai_admin.users import directory
@@ -18,6 +18,13 @@ _YEAR_S = 365 * 24 * 3600
 def first_page() -> Response:
     """The overview where the caller may see it, and otherwise themselves."""
     return see_other(f"{HOME}/overview" if holds(Scope.USERS_READ) else f"{HOME}/account")
+
+
+@console.get("/<path:Rest>")
+@describe("No page", "signed-in", answers={}, errors=(RouteNotFound,), page=True)
+def find_nothing(Rest: str) -> Response:  # noqa: N803, ARG001
+    """An address that was mistyped is told on a page, and not as a program is."""
+    raise RouteNotFound
 
 
 @console.get("/account")

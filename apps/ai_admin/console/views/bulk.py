@@ -10,6 +10,7 @@ from flask import Response, g, request
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
 from ai_admin.console.catalogue import gettext
+from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
 from ai_admin.console.views.pages import HOME, console, own_path, page
 from ai_admin.console.views.user import of_ids
@@ -123,7 +124,7 @@ def _changed(user: Row, to: Status, version: int) -> Outcome:
     except CHANGE_ERRORS:
         raise
     except ApiError as error:
-        return Outcome(user, version, error.detail)
+        return Outcome(user, version, told(error))
 
 
 def _done(action: str, outcomes: list[Outcome], target: str) -> Response:

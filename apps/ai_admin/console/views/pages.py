@@ -12,6 +12,7 @@ from ai_admin.access.scopes import Scope
 from ai_admin.console import catalogue
 from ai_admin.console.application import csrf
 from ai_admin.console.catalogue import gettext
+from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
 from ai_admin.errors import ApiError, BadRequest, Forbidden, Unauthenticated
 from ai_admin.http import problems
@@ -116,4 +117,4 @@ def _error(error: ApiError) -> Response:
     g.error = error
     if isinstance(error, Unauthenticated):
         return see_other(f"{HOME}/sign-in", **({"next": as_next()} if request.method == "GET" else {}))
-    return page("error", error.status, error=error, request_id=request_id())
+    return page("error", error.status, error=error, told=told(error), request_id=request_id())

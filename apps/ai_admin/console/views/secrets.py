@@ -6,7 +6,7 @@ from flask import Response, g, request
 
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
-from ai_admin.console.forms import FAULTS, Faults, read_fields
+from ai_admin.console.forms import FAULTS, Faults, read_fields, told
 from ai_admin.console.views.pages import HOME, console, page, see_other
 from ai_admin.console.views.user import user_page
 from ai_admin.credentials import store
@@ -22,6 +22,7 @@ from ai_admin.errors import (
     TooManySecrets,
     UserNotFound,
     UserSuspended,
+    VersionMismatch,
 )
 from ai_admin.http.path import read_uuid
 from ai_admin.operations import describe
@@ -31,10 +32,17 @@ from ai_admin.users import directory
 # More than a version has.
 _DIGITS = 10
 _ERRORS: tuple[type[ApiError], ...] = (RequestInvalid, UserNotFound, SecretNotFound, *CHANGE_ERRORS)
+_REFUSED: tuple[type[ApiError], ...] = (*FAULTS, VersionMismatch)
 
 
 @console.post("/users/<UserID>/secrets")
-@describe("Set a credential", Scope.SECRETS_WRITE, answers={303: None}, errors=(*_ERRORS, TooManySecrets), page=True)
+@describe(
+    "Set a credential",
+    Scope.SECRETS_WRITE,
+    answers={303: None, 412: None},
+    errors=(*_ERRORS, TooManySecrets),
+    page=True,
+)
 def set_secret(UserID: str) -> Response:  # noqa: N803
     """Its value is in the form that was sent and in no answer, not even in one that refuses it."""
     user_id = read_uuid("UserID", UserID)
@@ -44,8 +52,9 @@ def set_secret(UserID: str) -> Response:  # noqa: N803
         new = read_fields(SecretPut, {"provider": form.get("provider", "").strip(), "value": form.get("value", "")})
         ring = services().key_ring.current()
         with services().database.transaction() as connection:
+            store.require_version(connection, actor(), user_id, name, _seen(name))
             store.put(connection, ring, actor(), user_id, name, new, _history())
-    except FAULTS as error:
+    except _REFUSED as error:
         kept = {"name": form.get("name", ""), "provider": form.get("provider", "")}
         return user_page(user_id, error.status, secret_faults=Faults.of(error), secret_form=kept)
     return see_other(f"{HOME}/users/{user_id}", saved="1")
@@ -78,9 +87,13 @@ def reveal_secret(UserID: str, Name: str) -> Response:  # noqa: N803
 @describe("Remove a credential", Scope.SECRETS_WRITE, answers={303: None}, errors=_ERRORS, page=True)
 def remove_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     """It can be restored as long as versions are kept."""
-    user_id = read_uuid("UserID", UserID)
-    with services().database.transaction() as connection:
-        store.remove(connection, actor(), user_id, read_name(Name))
+    user_id, name = read_uuid("UserID", UserID), read_name(Name)
+    try:
+        with services().database.transaction() as connection:
+            store.require_version(connection, actor(), user_id, name, _seen(name))
+            store.remove(connection, actor(), user_id, name)
+    except VersionMismatch as error:
+        return user_page(user_id, error.status, notice=told(error))
     return see_other(f"{HOME}/users/{user_id}", saved="1")
 
 
@@ -108,6 +121,13 @@ def restore_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     with services().database.transaction() as connection:
         store.restore(connection, ring, actor(), user_id, read_name(Name), int(version), _history())
     return see_other(f"{HOME}/users/{user_id}", saved="1")
+
+
+def _seen(name: str) -> int | None:
+    """The version of a credential that the page has shown; None where it had none, or names none."""
+    versions = dict(text.rpartition(":")[::2] for text in request.form.getlist("seen"))
+    version = versions.get(name, "")
+    return int(version) if version.isascii() and version.isdecimal() and len(version) < _DIGITS else None
 
 
 def _history() -> timedelta:

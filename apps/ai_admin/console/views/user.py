@@ -12,7 +12,7 @@ from ai_admin.access.guard import actor
 from ai_admin.access.scopes import GATEWAY_SCOPES, ROLE_SCOPES, Scope
 from ai_admin.audit import log
 from ai_admin.audit.schemas import EventFilter
-from ai_admin.console.forms import FAULTS, Faults, attributes_of, lines_of, read_fields
+from ai_admin.console.forms import FAULTS, Faults, attributes_of, lines_of, read_fields, told
 from ai_admin.console.views.pages import HOME, console, holds, page, see_other
 from ai_admin.credentials import store as secret_store
 from ai_admin.database import CHANGE_ERRORS, Connection, Row
@@ -108,7 +108,7 @@ def change_status(UserID: str) -> Response:  # noqa: N803
                 update = read_fields(AiUserUpdate, {"status": status})
                 directory.change(connection, actor(), user_id, update, _unchanged())
     except _REFUSED as error:
-        return user_page(user_id, error.status, notice=error)
+        return user_page(user_id, error.status, notice=told(error))
     return see_other(f"{HOME}/users/{user_id}", saved="1")
 
 
