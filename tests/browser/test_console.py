@@ -8,6 +8,12 @@ from tests.browser.conftest import Visit
 from tests.conftest import OWNER_ID
 
 USERS = "/ai/admin/users"
+# Opens what is folded away, and says whether there is any; and what of it is not within the window.
+_OPEN_ALL = "[...document.querySelectorAll('details')].map(each => each.open = true).length"
+_OUTSIDE = """[...document.querySelectorAll('details[open] > *')].filter(each => {
+  const { left, right } = each.getBoundingClientRect();
+  return left < 0 || right > innerWidth;
+}).map(each => each.textContent.trim())"""
 pytestmark = pytest.mark.in_process
 
 
@@ -42,6 +48,9 @@ def test_each_page_is_usable_by_everybody(visit: Visit, width: int, request: pyt
         visit.open(path)
         visit.look(f"{name}-{what}")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, what
+        if page.evaluate(_OPEN_ALL):
+            assert page.evaluate(_OUTSIDE) == [], what
+            visit.look(f"{name}-{what}-opened")
 
 
 def test_find_create_and_edit_with_a_conflict(visit: Visit) -> None:
@@ -123,6 +132,10 @@ def test_with_keys_alone(visit: Visit) -> None:
     page.keyboard.press("/")
     expect(page.get_by_label("Search users")).to_be_focused()
     page.keyboard.type("jk")
+    expect(page.get_by_label("Search users")).to_have_value("jkuser")
+    expect(page.locator("tr[data-row]")).to_have_count(0)
+    page.get_by_label("Search users").fill("user")
+    expect(page.locator("tr[data-row]")).to_have_count(3)
     expect(page.locator("tr.here")).to_have_count(0)
     page.get_by_label("Search users").blur()
     for key in "jjjk":

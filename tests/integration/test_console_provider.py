@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,11 +18,12 @@ import pytest
 
 from ai_admin.access import identity, sessions
 from ai_admin.access.tokens import digest
-from ai_admin.config import SECRET_NAME, Settings
+from ai_admin.config import ROOT_VARIABLE, SECRET_NAME, Settings
 from ai_admin.console.sealed import seal, unseal
 from ai_admin.console.views import provider as views
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.server import create_server_app
+from tests.conftest import ROOT
 from tests.identity_provider import AUDIENCE, ISSUER, RSA_OTHER, Handler, serving, token
 from tests.integration.test_console import CONSOLE, USERS, Browser, made
 from tests.openid_provider import CLIENT, OpenIdProvider
@@ -503,3 +506,28 @@ def test_no_secret_is_in_the_log(
     for secret in ("canary", query["code"], query["state"], kept, browser.session(), "eyJ"):
         assert secret
         assert secret not in logged
+
+
+# The libraries that a process has loaded: with the sign-in page, and once somebody is on their way.
+_LOADED = """
+import sys
+from ai_admin.config import load_settings
+from ai_admin.server import create_server_app
+client = create_server_app(load_settings()).test_client()
+for path in ("/sign-in", "/sign-in/provider"):
+    print(client.get("/ai/admin/console" + path).status_code, "authlib" in sys.modules, "joserfc" in sys.modules)
+"""
+
+
+def test_libraries_are_loaded_for_the_first_sign_in(world: World, tmp_path: Path) -> None:
+    """A cold start does not wait for them, whatever the settings."""
+    environment = {
+        "PYTHONPATH": str(ROOT / "apps"),
+        ROOT_VARIABLE: str(world.settings.root),
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
+    }
+    done = subprocess.run([sys.executable, "-c", _LOADED], env=environment, capture_output=True, text=True, check=True)
+    # The log is there too.
+    shown, led = (line for line in done.stdout.splitlines() if not line.startswith("{"))
+    assert shown == "200 False False"
+    assert led.startswith("303 True")
