@@ -9,18 +9,28 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
-from tests.conftest import OWNER_KEY, ROOT
+from tests.conftest import OWNER_KEY, ROOT, write_mount
 from tests.serving import USERS, directory, serving
 
 from ai_admin import demo
+from ai_admin.config import Settings, load_settings
 
 FOLDER = ROOT / "docs" / "screenshots"
 _CONSOLE = "/ai/admin/console"
 _PEOPLE = 2_000
 _SIZES = {"wide": (1440, 900), "narrow": (360, 780)}
 console = Console(stderr=True, highlight=False)
+_PROVIDER = {
+    "OIDC_ISSUER": "https://id.example.com",
+    "OIDC_AUDIENCE": "ai-admin",
+    "OIDC_JWKS_URL": "https://id.example.com/keys",
+    "OIDC_CLIENT_ID": "console",
+    "OIDC_AUTHORIZATION_URL": "https://id.example.com/authorize",
+    "OIDC_TOKEN_URL": "https://id.example.com/token",
+    "PUBLIC_URL": "https://ai.example.com",
+}
 Scheme = Literal["light", "dark"]
 _SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
@@ -66,19 +76,31 @@ def _chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def _new_page(browser: Browser, size: tuple[int, int], scheme: Scheme, locale: str = "en") -> Page:
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme=scheme,
+        reduced_motion="reduce",
+        locale=locale,
+        timezone_id="Europe/Berlin",
+    )
+    return context.new_page()
+
+
+def _shoot_sign_in(browser: Browser, address: str, size: tuple[int, int], scheme: Scheme, how: str) -> None:
+    """The sign-in page of a server that knows a provider."""
+    page = _new_page(browser, size, scheme)
+    page.goto(f"{address}{_CONSOLE}/sign-in")
+    page.screenshot(path=FOLDER / f"sign-in-provider-{how}.png")
+    page.context.close()
+
+
 def _shoot(
     browser: Browser, address: str, pages: dict[str, str], size: tuple[int, int], scheme: Scheme, **more: str
 ) -> None:
     """The sign-in page, and after that all others, each as `<page>-<how>.png`."""
     how = more.get("how", "")
-    context = browser.new_context(
-        viewport={"width": size[0], "height": size[1]},
-        color_scheme=scheme,
-        reduced_motion="reduce",
-        locale=more.get("locale", "en"),
-        timezone_id="Europe/Berlin",
-    )
-    page = context.new_page()
+    page = _new_page(browser, size, scheme, more.get("locale", "en"))
     page.goto(f"{address}{_CONSOLE}/sign-in")
     page.screenshot(path=FOLDER / f"sign-in-{how}.png")
     page.fill("#key", OWNER_KEY)
@@ -88,7 +110,13 @@ def _shoot(
         page.goto(f"{address}{_CONSOLE}{path}", wait_until="networkidle")
         page.screenshot(path=FOLDER / f"{name}-{how}.png")
         console.print(f"{name}-{how}")
-    context.close()
+    page.context.close()
+
+
+def _with_provider(settings: Settings, folder: Path) -> Settings:
+    """The same directory, for a server that offers the sign-in with a provider; nobody goes there for a picture."""
+    shutil.copytree(settings.root, folder)
+    return load_settings(write_mount(folder, {}, _PROVIDER))
 
 
 def main() -> None:
@@ -98,6 +126,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="ai-admin-") as name,
         directory(Path(name), LOG_LEVEL="ERROR") as settings,
         serving(settings, Path(name), workers=1) as api,
+        serving(_with_provider(settings, Path(name) / "provider"), Path(name) / "provider", workers=1) as other,
         _chromium() as browser,
     ):
         demo.fill(settings, _PEOPLE, console)
@@ -105,6 +134,7 @@ def main() -> None:
         for shape, size in _SIZES.items():
             for scheme in _SCHEMES:
                 _shoot(browser, address, pages, size, scheme, how=f"{shape}-{scheme}")
+                _shoot_sign_in(browser, str(other.base_url).rstrip("/"), size, scheme, f"{shape}-{scheme}")
         some = {name: pages[name] for name in ("overview", "users", "user")}
         _shoot(browser, address, some, (2560, 1440), "light", how="widest")
         _shoot(browser, address, some, _SIZES["wide"], "light", how="vietnamese", locale="vi")
