@@ -24,7 +24,7 @@ class _ConsoleSessions(SecureCookieSessionInterface):
 
 
 def install(app: Flask) -> None:
-    """Make an application that has the console's routes able to serve them. No other route changes."""
+    """Make an application that gets the console's routes able to serve them. No other route changes."""
     made: Services = app.extensions["ai_admin"]
     key = made.settings.secret.cursor_key_bytes()
     app.config.update(

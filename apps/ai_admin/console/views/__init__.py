@@ -1,6 +1,7 @@
 """The console's pages. A page is entered with a session, its forms carry a token, and nothing is loaded from elsewhere.
 
-Everything is GET or POST: Fission's triggers and plain HTML know no more.
+Everything is GET or POST: Fission's triggers and plain HTML know no more. `transfer`, which only a server has, is a
+blueprint of its own.
 """
 
 from ai_admin.console.views import (
@@ -13,7 +14,6 @@ from ai_admin.console.views import (
     provider,
     secrets,
     sign_in,
-    transfer,
     user,
     users,
 )
@@ -30,7 +30,6 @@ __all__ = [
     "provider",
     "secrets",
     "sign_in",
-    "transfer",
     "user",
     "users",
 ]

@@ -1,16 +1,16 @@
-"""What the pages share: the blueprint, their headers, where they lead to, and errors as pages."""
+"""What the pages share: their blueprints, their headers, where they lead to, and errors as pages."""
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, g, render_template, request
+from flask import Blueprint, Flask, Response, current_app, g, render_template, request
 from flask_wtf.csrf import CSRFError, generate_csrf
 from werkzeug.exceptions import HTTPException
 
 from ai_admin.access.principals import Principal
 from ai_admin.access.scopes import Scope
 from ai_admin.console import catalogue
-from ai_admin.console.application import csrf
+from ai_admin.console.application import csrf, install
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
@@ -21,7 +21,8 @@ from ai_admin.http.request_log import request_id
 from ai_admin.services import services
 
 HOME = "/ai/admin/console"
-console = Blueprint("console", __name__, url_prefix=HOME, template_folder="../templates")
+# The pages with files of users, which a server has and a function has not.
+TRANSFER = "console_transfer"
 _ADDRESS = b"ai-admin console address 1"
 # Scripts and styles from this origin alone, none in the page, no frame around it, forms to nobody else.
 _HEADERS = {
@@ -43,6 +44,7 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
         "languages": catalogue.LANGUAGES,
         "here": HOME,
         "address": as_next(),
+        "has_transfer": TRANSFER in current_app.blueprints,
     }
     text = render_template(f"console/{template}.html", csrf_token=generate_csrf, **{**common, **values})
     return Response(text, status, content_type="text/html; charset=utf-8")
@@ -79,7 +81,6 @@ def holds(scope: Scope) -> bool:
     return scope in g.principal.scopes
 
 
-@console.before_request
 def _check_form() -> None:
     """Refuse a form that is not one of ours (OWASP CSRF Prevention: token, SameSite and Sec-Fetch-Site)."""
     if request.method == "POST":
@@ -89,32 +90,43 @@ def _check_form() -> None:
         csrf.protect()
 
 
-@console.after_request
 def _add_headers(response: Response) -> Response:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     return response
 
 
-@console.errorhandler(CSRFError)
 def _form_is_old(_: CSRFError) -> Response:
     return _error(BadRequest(gettext("This form is too old, or not ours. Load the page again and send it anew.")))
 
 
-@console.errorhandler(HTTPException)
 def _http_exception(error: HTTPException) -> Response:
     return _error(problems.of_http(error))
 
 
-@console.errorhandler(Exception)
 def _unexpected(error: Exception) -> Response:
     return _error(problems.unexpected(error))
 
 
-@console.errorhandler(ApiError)
 def _error(error: ApiError) -> Response:
     """A page that says what went wrong; whoever is not signed in is asked to."""
     g.error = error
     if isinstance(error, Unauthenticated):
         return see_other(f"{HOME}/sign-in", **({"next": as_next()} if request.method == "GET" else {}))
     return page("error", error.status, error=error, told=told(error), request_id=request_id())
+
+
+def blueprint(name: str) -> Blueprint:
+    """Pages of the console that an application has or has not, with the headers, checks and errors of all."""
+    made = Blueprint(name, __name__, url_prefix=HOME, template_folder="../templates")
+    made.before_request(_check_form)
+    made.after_request(_add_headers)
+    made.register_error_handler(CSRFError, _form_is_old)
+    made.register_error_handler(HTTPException, _http_exception)
+    made.register_error_handler(Exception, _unexpected)
+    made.register_error_handler(ApiError, _error)
+    return made
+
+
+console = blueprint("console")
+console.record_once(lambda state: install(cast(Flask, state.app)))

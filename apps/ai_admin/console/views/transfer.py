@@ -1,6 +1,7 @@
 """Files of users: one is looked at first, and brought in once that is confirmed; what the list shows goes out.
 
 Between the two steps the page holds the file, packed and sealed: no server keeps it, and any of them goes on with it.
+Only a server has these pages, as it alone has the routes of the API that they stand for.
 """
 
 import zlib
@@ -17,7 +18,7 @@ from ai_admin.access.scopes import Scope
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.forms import Faults
 from ai_admin.console.sealed import NotOurs, seal, unseal
-from ai_admin.console.views.pages import console, page
+from ai_admin.console.views.pages import TRANSFER, blueprint, page
 from ai_admin.console.views.users import as_time, filled
 from ai_admin.errors import (
     ApiError,
@@ -36,6 +37,7 @@ from ai_admin.transfer.formats import FORMATS
 from ai_admin.transfer.importing import Outcome
 from ai_admin.transfer.views import ExportQuery, exported, imported
 
+console_transfer = blueprint(TRANSFER)
 # Each with the name that its readers know it by, and the suffixes that mean it.
 _NAMES = {
     "csv": "CSV",
@@ -55,7 +57,7 @@ _ERRORS = (RequestInvalid, PayloadTooLarge, ImportRunning, RateLimited, Database
 _CLASSES = {error.code.value: error for error in error_classes()}
 
 
-@console.get("/users/export")
+@console_transfer.get("/users/export")
 @describe(
     "Export users from the list",
     Scope.USERS_READ,
@@ -70,14 +72,14 @@ def export_list() -> Response:
     return exported(read_pairs(ExportQuery, urlencode([as_time(*pair) for pair in pairs]), "query"))
 
 
-@console.get("/users/import")
+@console_transfer.get("/users/import")
 @describe("Import users", Scope.USERS_WRITE, answers={200: None}, page=True)
 def choose_file() -> Response:
     """The form."""
     return _form("")
 
 
-@console.post("/users/import")
+@console_transfer.post("/users/import")
 @describe("Check a file", Scope.USERS_WRITE, answers={200: None, 400: None}, errors=_ERRORS, page=True)
 def check_file() -> Response:
     """What an import of the file would change; nothing is."""
@@ -100,7 +102,7 @@ def check_file() -> Response:
     return _report(outcome, sent.filename, sealed)
 
 
-@console.post("/users/import/apply")
+@console_transfer.post("/users/import/apply")
 @describe("Import a file that was checked", Scope.USERS_WRITE, answers={200: None}, errors=_ERRORS, page=True)
 def import_checked() -> Response:
     """The import; done once more, it finds nothing to do."""
