@@ -242,8 +242,8 @@ def flask_client(app: Flask) -> FlaskClient:
 
 
 @contextmanager
-def calling(app: Flask, router: Router | None = None) -> Iterator[httpx.Client]:
-    """An HTTP client of an application, or of the router before it; closes the application's pool at the end."""
+def calling(app: Flask, router: Router | Flask | None = None) -> Iterator[httpx.Client]:
+    """An HTTP client of an application, or of what stands before it; closes the application's pool at the end."""
     transport = httpx.WSGITransport(app=router or app)
     with closing(app.extensions["ai_admin"].database), _client(transport) as client:
         yield client

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from unittest import mock
 
 import httpx
@@ -11,6 +11,7 @@ import pytest
 from ai_admin import fission
 from ai_admin.app import create_app
 from ai_admin.config import ROOT_VARIABLE, Settings
+from ai_admin.console.views import console
 from tests.conftest import AS_OWNER, BASE_URL, ROOT, calling
 from tests.fission import double, real
 from tests.serving import serving
@@ -36,8 +37,8 @@ def mounted(
         with mock.patch.dict(os.environ, {ROOT_VARIABLE: str(settings.root)}):
             fission.application.cache_clear()
             router = double.Router(double.specialised(ROOT / "apps"), direct=direct)
-            app = fission.application()
-        with calling(app, router) as client:
+            apps = fission.application(), fission.application(console)
+        with closing(apps[1].extensions["ai_admin"].database), calling(apps[0], router) as client:
             yield client
     elif mount == "server":
         with serving(settings, folder) as client:

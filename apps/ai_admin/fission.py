@@ -5,14 +5,17 @@ while its request is the current one (fission/environments, python/server.py). T
 to path `/`, keeps the query, and puts path parameters into headers `X-Fission-Params-<Name>`. The path is rebuilt
 here from the function's own route and those headers, so a direct call of the function works as well, and no header
 can lead to another route than the function's.
+
+A function that serves all below a prefix reads its path in `X-Fission-Full-Url`: the environment of Python 3.10 knows
+no path but `/`. Later ones take every path, so there a trigger with `keepPrefix` does as well.
 """
 
 import re
 from collections.abc import Callable
 from functools import cache
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
-from flask import Flask, Response, request
+from flask import Blueprint, Flask, Response, request
 
 from ai_admin.app import create_app
 from ai_admin.services import Services, services
@@ -22,9 +25,9 @@ _PARAMETER = re.compile(r"<(\w+)>")
 
 
 @cache
-def application() -> Flask:
-    """The application of this process. Raises `ConfigError` for settings that are wrong."""
-    return create_app()
+def application(*more: Blueprint) -> Flask:
+    """The application of this process, with more routes where a function has some. Raises `ConfigError`."""
+    return create_app(more=more)
 
 
 def answer(app: Flask, *routes: str) -> Response:
@@ -32,12 +35,26 @@ def answer(app: Flask, *routes: str) -> Response:
 
     `routes` are the application's rules that the function serves, such as `/ai/admin/users/<UserID>`.
     """
-    environ = dict(request.environ)
-    route = _asked(routes, environ)
+    route = _asked(routes, request.environ)
     # PEP 3333: the decoded path, its octets as Latin-1, which is how the header's value arrived.
-    environ["PATH_INFO"] = _PARAMETER.sub(lambda name: _parameter(environ, name[1]), route)
-    environ["SCRIPT_NAME"] = ""
-    with app.request_context(environ):
+    return _answer(app, _PARAMETER.sub(lambda name: _parameter(request.environ, name[1]), route))
+
+
+def answer_below(app: Flask, prefix: str) -> Response:
+    """The application's answer, as `answer` gives it, where the function serves all that is below a prefix.
+
+    The application takes a path for what it says: one with `..` or `//` in it leads nowhere, and not out of the prefix.
+    """
+    path = str(request.environ["PATH_INFO"])
+    if path == "/":
+        path = unquote_to_bytes(_path(request.headers.get("X-Fission-Full-Url", ""))).decode("latin-1")
+    is_below = path == prefix or path.startswith(f"{prefix}/")
+    # Only who calls the function past the router asks for what is not its own. No route has two slashes.
+    return _answer(app, path if is_below else f"{prefix}//{path}")
+
+
+def _answer(app: Flask, path: str) -> Response:
+    with app.request_context({**request.environ, "PATH_INFO": path, "SCRIPT_NAME": ""}):
         return app.full_dispatch_request()
 
 

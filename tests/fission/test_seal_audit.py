@@ -37,7 +37,7 @@ def call(root: Path, secret: dict[str, str], path: str = "/", **request: Any) ->
     write_mount(root, secret, {})
     with mock.patch.dict(os.environ, {ROOT_VARIABLE: str(root)}):
         fission.application.cache_clear()
-        app = double.environment(double.load(ROOT / "apps", specs.functions()[FUNCTION]))
+        app = double.environment(double.load(ROOT / "apps", specs.functions()[FUNCTION]), every_path=True)
         application = fission.application()
     try:
         return app.test_client().open(path, **request)

@@ -8,11 +8,13 @@ from flask import Flask
 
 from ai_admin.app import create_app
 from ai_admin.config import CONFIG_NAME, SECRET_NAME, Settings
+from ai_admin.console.views import console
 from tests.conftest import ROOT
 from tests.fission import crds
 from tests.fission.specs import FOLDER, functions, of_kind, resources, triggers
 
 KINDS = {"Environment", "Package", "Function", "HTTPTrigger", "TimeTrigger"}
+CONSOLE = "ai-admin-console"
 needs_crds = pytest.mark.skipif(not crds.FOLDER.exists(), reason="Fission's CRDs are not on this machine")
 
 
@@ -26,8 +28,19 @@ def _routes(app: Flask) -> set[tuple[str, str]]:
 
 def test_triggers_are_the_routes(settings: Settings) -> None:
     """A route without a trigger is unreachable on Fission; a trigger without a route answers 404."""
-    triggered = {(trigger.path, method) for trigger in triggers() for method in trigger.methods}
+    of_api = [trigger for trigger in triggers() if trigger.function != CONSOLE]
+    triggered = {(trigger.path, method) for trigger in of_api for method in trigger.methods}
     assert triggered == _routes(create_app(settings))
+
+
+def test_the_console_is_all_that_is_below_its_address(settings: Settings) -> None:
+    """Each page and form is reached, by GET and POST alone."""
+    exact, below = [trigger for trigger in triggers() if trigger.function == CONSOLE]
+    assert exact.methods == below.methods == ("GET", "POST")
+    assert below.path == f"{exact.path}/{{Path:.+}}"
+    pages = _routes(create_app(settings, (console,))) - _routes(create_app(settings))
+    assert all(f"{path}/".startswith(f"{exact.path}/") for path, _ in pages)
+    assert {method for _, method in pages} - {"HEAD", "OPTIONS"} == {"GET", "POST"}
 
 
 def test_every_function_is_triggered() -> None:

@@ -1,13 +1,11 @@
 """The console over HTTP: who gets in, what they may do there, and the tricks that are played on pages."""
 
 import base64
-import os
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import chain
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from unittest import mock
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,37 +15,50 @@ import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
-from flask import session
+from flask import Flask, session
 from nacl.signing import SigningKey
 from pydantic import SecretStr
 from uuid_utils.compat import uuid7
 
+from ai_admin import fission
 from ai_admin.access import sessions
 from ai_admin.access.tokens import digest, make_key
 from ai_admin.audit.sealing import seal_waiting
 from ai_admin.config import Settings
 from ai_admin.console import catalogue
+from ai_admin.console.views import console
 from ai_admin.database import Database
 from ai_admin.operations import operation_of
-from ai_admin.server import create_server_app
 from ai_admin.services import Services
 from ai_admin.users.schemas import Role
-from tests.conftest import AS_OWNER, BASE_URL, OWNER_ID, OWNER_KEY, write_mount
+from tests.conftest import OWNER_ID, OWNER_KEY, calling, write_mount
 from tests.keyrings import entry, text_of
 
 CONSOLE = "/ai/admin/console"
 USERS = "/ai/admin/users"
 _FOLDER = catalogue.FOLDER
 _TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
-pytestmark = pytest.mark.in_process
 
 
 class Browser:
     """A browser without scripts: cookies, forms with their tokens, and no credential of its own."""
 
-    def __init__(self, transport: httpx.BaseTransport) -> None:
-        self.http = httpx.Client(transport=transport, base_url=BASE_URL)
-        self.api = httpx.Client(transport=transport, base_url=BASE_URL, headers=AS_OWNER)
+    def __init__(self, api: httpx.Client, app: Flask | None = None) -> None:
+        """At the console beside an API; `app` is what serves it, where that is in this process."""
+        self.api = api
+        self.app = app
+        self.http = httpx.Client(transport=api._transport, base_url=api.base_url)
+
+    def another(self, **cookies: str) -> "Browser":
+        """Another browser at the same console."""
+        made = Browser(self.api, self.app)
+        for name, value in cookies.items():
+            made.keep(name, value)
+        return made
+
+    def keep(self, name: str, value: str) -> None:
+        """Have a cookie of the console."""
+        self.http.cookies.set(name, value, domain=self.http.base_url.host, path=CONSOLE)
 
     def get(self, path: str) -> httpx.Response:
         """A page."""
@@ -69,13 +80,16 @@ class Browser:
 
 
 @pytest.fixture
-def browser(settings: Settings, tmp_path: Path) -> Iterator[Browser]:
-    """A browser at the console of an empty directory."""
-    with mock.patch.dict(os.environ, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}):
-        app = create_server_app(settings)
-        made = Browser(httpx.WSGITransport(app=app))
-        yield made
-        app.extensions["ai_admin"].database.close()
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    """A browser at the console of an empty directory: that of a server, or that of the function as `--mount` says."""
+    mount = request.config.getoption("--mount")
+    if mount == "application":
+        app = request.getfixturevalue("server_app")
+        with calling(app) as api:
+            yield Browser(api, app)
+    else:
+        api = request.getfixturevalue("api")
+        yield Browser(api, fission.application(console) if mount == "function" else None)
 
 
 @pytest.fixture
@@ -87,8 +101,8 @@ def owner(browser: Browser) -> Browser:
 
 def services_of(browser: Browser) -> Services:
     """What the application is made of."""
-    transport: Any = browser.http._transport
-    return cast(Services, transport.app.extensions["ai_admin"])
+    assert browser.app
+    return cast(Services, browser.app.extensions["ai_admin"])
 
 
 def made(browser: Browser, **members: object) -> dict[str, str]:
@@ -165,7 +179,7 @@ def test_signing_out_ends_the_session_on_the_server(owner: Browser) -> None:
     assert token
     owner.post("/sign-out")
     assert owner.session() is None
-    owner.http.cookies.set(sessions.COOKIE, token, domain="ai-admin.test", path=CONSOLE)
+    owner.keep(sessions.COOKIE, token)
     assert owner.get("/users").status_code == 303
 
 
@@ -177,14 +191,14 @@ def test_a_session_ends_by_itself(owner: Browser, sql: psycopg.Connection) -> No
 
 def test_a_session_from_before_is_not_taken_over(browser: Browser) -> None:
     """Whoever plants a token or signs in first does not share the session that follows (CWE-384)."""
-    browser.http.cookies.set(sessions.COOKIE, "planted", domain="ai-admin.test", path=CONSOLE)
+    browser.keep(sessions.COOKIE, "planted")
     browser.sign_in()
     first = browser.session()
     assert first != "planted"
     browser.sign_in()
     assert browser.session() != first
-    other = httpx.Client(transport=browser.http._transport, base_url=BASE_URL, cookies={sessions.COOKIE: str(first)})
-    assert other.get(f"{CONSOLE}/users").status_code == 303
+    other = browser.another(**{sessions.COOKIE: str(first)})
+    assert other.get("/users").status_code == 303
 
 
 def test_a_session_opens_no_api_and_a_key_no_page(owner: Browser) -> None:
@@ -229,7 +243,7 @@ def test_signing_in_leads_back_to_the_page(browser: Browser) -> None:
 def test_no_form_without_its_token(owner: Browser) -> None:
     """Every POST of the console wants the token of this browser's own form; nothing is changed without (CWE-352)."""
     user = made(owner, tag="ada")
-    other = Browser(owner.http._transport)
+    other = owner.another()
     foreign = _TOKEN.search(other.get("/sign-in").text)
     assert foreign
     for path in ("/users/new", f"/users/{user['id']}/status", "/users/bulk", "/language", "/sign-out", "/sign-in"):
@@ -314,7 +328,7 @@ def test_each_role_sees_and_does_what_it_may(browser: Browser) -> None:
         f"/users/{user['id']}/secrets/x/restore": {"owner", "admin"},
     }
     for role in Role:
-        own = Browser(browser.http._transport)
+        own = browser.another()
         assert own.sign_in(key_of(browser, role.value)).status_code == 303
         answers = {path: own.get(path).status_code for path in pages}
         assert {path for path, status in answers.items() if status == 403} == refused[role.value], role
@@ -324,13 +338,11 @@ def test_each_role_sees_and_does_what_it_may(browser: Browser) -> None:
     assert browser.api.get(f"{USERS}/{user['id']}").json()["version"] == 1
 
 
-def test_every_page_says_who_may_enter(settings: Settings, tmp_path: Path) -> None:
+def test_every_page_says_who_may_enter(server_app: Flask) -> None:
     """The pages that anybody may see are these; each of the others wants a session."""
-    with mock.patch.dict(os.environ, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}):
-        app = create_server_app(settings)
     public = set()
-    for rule in app.url_map.iter_rules():
-        operation = operation_of(app, rule.endpoint)
+    for rule in server_app.url_map.iter_rules():
+        operation = operation_of(server_app, rule.endpoint)
         assert operation
         assert operation.page == rule.rule.startswith(CONSOLE)
         if operation.page:
@@ -555,6 +567,7 @@ def test_several_users_at_once_and_back(owner: Browser) -> None:
     assert owner.post("/users/bulk", {"action": "suspend"}).status_code == 400
 
 
+@pytest.mark.in_process
 def test_the_overview_says_what_ends_and_what_is_to_rotate(owner: Browser, settings: Settings) -> None:
     """Keys that end soon, the soonest first, and under which keys of the vault values are."""
     user = made(owner, tag="ada", name="Ada")
@@ -577,6 +590,7 @@ def test_the_overview_says_what_ends_and_what_is_to_rotate(owner: Browser, setti
         assert told in owner.get("/overview").text
 
 
+@pytest.mark.in_process
 def test_the_log_is_verified_from_its_page(owner: Browser, sql: psycopg.Connection, database: Database) -> None:
     """What the command says, in words; a log that was changed is told as such, and a long one is not waited for."""
     assert "AUDIT_SEAL_KEY is not set" in owner.post("/audit/verify").text
@@ -593,6 +607,7 @@ def test_the_log_is_verified_from_its_page(owner: Browser, sql: psycopg.Connecti
     assert "The log is not as it was sealed." in owner.post("/audit/verify").text
 
 
+@pytest.mark.in_process
 def test_a_fault_of_ours_is_told_on_a_page(owner: Browser) -> None:
     """With the id under which the log has it, and nothing else of what went wrong."""
     with mock.patch("ai_admin.console.views.overview._bars", side_effect=RuntimeError("of the inside")):

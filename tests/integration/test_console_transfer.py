@@ -12,7 +12,8 @@ __all__ = ["browser", "owner"]
 _TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 _SEALED = re.compile(r'name="file" value="([0-9a-f]+)"')
 ROWS = b"tag,email,name\nada,ada@example.com,Ada\nno tag!,bob@example.com,<b>Bob</b>\n"
-pytestmark = pytest.mark.in_process
+# A function has none of these pages.
+pytestmark = [pytest.mark.in_process, pytest.mark.routing]
 
 
 def upload(by: Browser, content: bytes, name: str = "users.csv", **form: str) -> httpx.Response:
@@ -33,7 +34,7 @@ def sealed(page: httpx.Response) -> str:
 @pytest.fixture
 def second(browser: Browser) -> Browser:
     """An administrator at another browser."""
-    own = Browser(browser.http._transport)
+    own = browser.another()
     assert own.sign_in(key_of(browser, "admin")).status_code == 303
     return own
 
@@ -98,7 +99,7 @@ def test_a_file_that_is_too_large_for_a_page_is_said_to_be(owner: Browser) -> No
 
 def test_files_are_for_who_may(owner: Browser, second: Browser) -> None:
     """An auditor takes out and brings nothing in, a member does neither; nobody does without the form's token."""
-    auditor, member = (Browser(owner.http._transport) for _ in range(2))
+    auditor, member = (owner.another() for _ in range(2))
     auditor.sign_in(key_of(owner, "auditor"))
     member.sign_in(key_of(owner, "member"))
     assert [by.get("/users/import").status_code for by in (owner, second, auditor, member)] == [200, 200, 403, 403]

@@ -1,6 +1,6 @@
 """The console in a browser with a million users, against the same with a thousand: list, search and page turn.
 
-    PYTHONPATH=apps:bench:. .local/python3.*/bin/python bench/console.py [--data FOLDER] [--rounds 15]
+    PYTHONPATH=apps:bench:. .local/python3.*/bin/python bench/browser.py [--data FOLDER] [--rounds 15]
 
 Chromium opens each page in turn at a server for each directory; what counts is the time from going there to the last
 byte, and to the first contentful paint (Paint Timing, W3C). Medians, and the ratio of the two directories.
