@@ -23,8 +23,6 @@ from ai_admin.config import Settings
 from ai_admin.database import Database
 from ai_admin.errors import Unauthenticated
 from ai_admin.transfer.formats import (
-    LONGEST_LINE,
-    FileInvalid,
     _from_cells,
     _quoted,
     _unquoted,
@@ -32,6 +30,7 @@ from ai_admin.transfer.formats import (
     read_open_webui,
 )
 from ai_admin.transfer.importing import ImportElsewhere, Outcome, Summary, import_users
+from ai_admin.transfer.tables import LONGEST_LINE, FileInvalid
 from ai_admin.users.schemas import Role
 from tests.conftest import ROOT
 

@@ -21,8 +21,9 @@ from ai_admin.http.query import read_pairs
 from ai_admin.terminal import Exit, Root, failure, stderr
 from ai_admin.transfer import importing
 from ai_admin.transfer.exporting import WRITERS, export_users
-from ai_admin.transfer.formats import FORMATS, FileInvalid
+from ai_admin.transfer.formats import FORMATS
 from ai_admin.transfer.importing import ImportElsewhere, Outcome, import_users
+from ai_admin.transfer.tables import FileInvalid
 from ai_admin.users.schemas import UserFilter
 
 app = typer.Typer(

@@ -4,18 +4,17 @@ A record that cannot be read is given as what is wrong with it; those after it a
 another system says of passwords is never looked at. Such a file decides about role, kind and tag of new users alone.
 """
 
-import csv
-import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, Literal, NamedTuple
 
-import ijson
 import orjson
 
-# Longer lines are no users; the largest a user can be is some ten times 16 KiB of escapes.
-LONGEST_LINE = 1 << 20
+from ai_admin.transfer.documents import Complete, read_documents, require_last_page, require_total
+from ai_admin.transfer.tables import LONGEST_LINE, FileInvalid, Row, read_lines, read_rows
+
 Match = Literal["tag", "email"]
 # What the service sets itself: an export has it, and an import leaves it alone.
 READ_ONLY = ("id", "createdAt", "updatedAt", "deletedAt", "version")
@@ -24,10 +23,6 @@ COLUMNS = ("id", *WRITTEN, "createdAt", "updatedAt", "deletedAt", "version")
 # What a spreadsheet would take for a formula (OWASP, CSV Injection), and what an export has put before it.
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NO_TAG = re.compile(r"[^a-z0-9._-]+")
-
-
-class FileInvalid(Exception):
-    """The file is not of this format: nothing of it can be read, or nothing more."""
 
 
 class Record(NamedTuple):
@@ -47,13 +42,13 @@ class Format:
     read: Callable[[IO[bytes]], Iterator[Record]]
     match: Match
     only_new: frozenset[str] = frozenset()
-    # One JSON document, which only its end shows to be whole.
-    is_document: bool = False
+    # Raises `FileInvalid` for a file that must not be begun: only its end shows that it is whole.
+    require_whole: Callable[[IO[bytes]], None] | None = None
 
 
 def read_ndjson(file: IO[bytes]) -> Iterator[Record]:
     """A user a line, as the API takes and gives it (https://github.com/ndjson/ndjson-spec); empty lines are none."""
-    for number, line in _lines(file):
+    for number, line in enumerate(read_lines(file), 1):
         if line is None:
             yield Record(number, f"The line is longer than {LONGEST_LINE} bytes")
         elif line.strip():
@@ -79,11 +74,12 @@ def read_open_webui(file: IO[bytes]) -> Iterator[Record]:
 
 
 def read_keycloak(file: IO[bytes]) -> Iterator[Record]:
-    """The `users` of a realm export of Keycloak (`kc.sh export`; UserRepresentation of its Admin REST API).
+    """The `users` of a realm export of Keycloak (`kc.sh export`), or the list that its Admin REST API answers.
 
-    A disabled user becomes suspended, the account of a client a service; realm roles give nothing here.
+    Both have its UserRepresentation. A disabled user becomes suspended, the account of a client a service; realm roles
+    give nothing here.
     """
-    return _read_document(file, "users.item", _from_keycloak)
+    return _read_users(file, "users", _from_keycloak)
 
 
 def read_litellm(file: IO[bytes]) -> Iterator[Record]:
@@ -92,24 +88,36 @@ def read_litellm(file: IO[bytes]) -> Iterator[Record]:
     A proxy_admin becomes an admin and a proxy_admin_viewer an auditor. Models are what `can_user_call_model` there
     (litellm/proxy/auth/auth_checks.py) makes of them: an empty list is all, `no-default-models` in it is none.
     """
-    return _read_document(file, "users.item", _from_litellm)
+    return _read_users(file, "users", _from_litellm)
 
 
 def read_openai(file: IO[bytes]) -> Iterator[Record]:
     """The answer of OpenAI's `GET /v1/organization/users` (developers.openai.com, List users).
 
-    An owner becomes an admin, a reader a member.
+    An owner becomes an admin, a reader a member, a service account a service, and who is banned is suspended.
     """
-    return _read_document(file, "data.item", _from_openai)
+    return _read_users(file, "data", _from_openai)
+
+
+def _whole(read: Callable[[IO[bytes]], Iterator[Record]], *complete: Complete) -> Callable[[IO[bytes]], None]:
+    """What raises `FileInvalid` where a document breaks off, and where pages are missing."""
+
+    def require(file: IO[bytes]) -> None:
+        file.seek(0)
+        last = deque(read(file), maxlen=1)
+        for check in complete:
+            check(file, last[0].line)
+
+    return require
 
 
 _FOREIGN = frozenset({"tag", "role", "kind"})
 FORMATS: Mapping[str, Format] = {
     "csv": Format(read_csv, "tag"),
     "ndjson": Format(read_ndjson, "tag"),
-    "keycloak": Format(read_keycloak, "email", _FOREIGN, is_document=True),
-    "litellm": Format(read_litellm, "email", _FOREIGN, is_document=True),
-    "openai": Format(read_openai, "email", _FOREIGN, is_document=True),
+    "keycloak": Format(read_keycloak, "email", _FOREIGN, _whole(read_keycloak)),
+    "litellm": Format(read_litellm, "email", _FOREIGN, _whole(read_litellm, require_total)),
+    "openai": Format(read_openai, "email", _FOREIGN, _whole(read_openai, require_last_page)),
     "open-webui": Format(read_open_webui, "email", _FOREIGN),
 }
 
@@ -225,12 +233,19 @@ def _from_litellm(user: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_openai(user: Mapping[str, Any]) -> dict[str, Any]:
+    # Facts about the person stand in an object of their own in some answers.
+    about = user.get("user") or {}
+    email = user.get("email") or about.get("email")
+    name = user.get("name") or about.get("name")
+    is_service = bool(user.get("is_service_account"))
     return _given(
         {
-            "tag": _tag(user.get("email")),
-            "email": user.get("email"),
-            "name": user.get("name"),
-            "role": "admin" if user.get("role") == "owner" else "member",
+            "tag": _tag(email or name or user.get("id")),
+            "email": email,
+            "name": name,
+            "kind": "service" if is_service else "human",
+            "role": "admin" if user.get("role") == "owner" and not is_service else "member",
+            "status": "suspended" if about.get("banned") else None,
             "attributes": _given({"openaiId": user.get("id")}),
         }
     )
@@ -239,52 +254,26 @@ def _from_openai(user: Mapping[str, Any]) -> dict[str, Any]:
 # Reading
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """The lines with their numbers; None for one that is too long, whose rest is passed over."""
-    number = 0
-    while line := file.readline(LONGEST_LINE + 1):
-        number += 1
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if len(line) <= LONGEST_LINE:
-            yield number, line
-            continue
-        while line and not line.endswith(b"\n"):
-            line = file.readline(LONGEST_LINE)
-        yield number, None
-
-
 def _read_table(
     file: IO[bytes], names: Mapping[str, str], members: Callable[[Mapping[str, str]], dict[str, Any]]
 ) -> Iterator[Record]:
-    # A byte that is no UTF-8 makes a letter that no member takes, and so one bad row.
-    texts = ("" if line is None else line.decode("utf-8", "surrogateescape") for _, line in _lines(file))
-    table = csv.reader(texts)
-    header = _header(next(table, None), names)
-    while True:
-        line = table.line_num + 1
-        try:
-            cells = next(table)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield Record(line, f"The row cannot be read: {error}")
-            continue
-        if not cells:
-            continue
-        if len(cells) != len(header):
+    rows = read_rows(file)
+    header = _header(next(rows, None), names)
+    for line, cells in rows:
+        if isinstance(cells, str):
+            yield Record(line, cells)
+        elif len(cells) != len(header):
             yield Record(line, f"The row has {len(cells)} cells, and the header {len(header)}")
-            continue
-        yield Record(line, _converted(members, dict(zip(header, cells, strict=True))))
+        else:
+            yield Record(line, _converted(members, dict(zip(header, cells, strict=True))))
 
 
-def _header(cells: list[str] | None, names: Mapping[str, str]) -> list[str]:
-    if cells is None:
+def _header(row: Row | None, names: Mapping[str, str]) -> list[str]:
+    if row is None:
         raise FileInvalid("The file is empty; the first line names the columns")
-    if set(names) == set(COLUMNS):
-        header = [cell.strip() for cell in cells]
-    else:
-        header = [cell.strip().lower() for cell in cells]
+    if isinstance(row.cells, str):
+        raise FileInvalid(f"The line with the names of the columns: {row.cells}")
+    header = [cell.strip() if cell.strip() in names else cell.strip().lower() for cell in row.cells]
     unknown = [cell[:50] for cell in header if cell not in names]
     if unknown:
         raise FileInvalid(f"There is no column {', '.join(map(repr, unknown))}; there are {', '.join(names)}")
@@ -293,26 +282,18 @@ def _header(cells: list[str] | None, names: Mapping[str, str]) -> list[str]:
     return header
 
 
-def _read_document(
+def _read_users(
     file: IO[bytes], place: str, members: Callable[[Mapping[str, Any]], dict[str, Any]]
 ) -> Iterator[Record]:
-    found = 0
-    try:
-        # Numbers as floats: jsonb and the API keep no more of them either.
-        for found, user in enumerate(ijson.items(file, place, use_float=True), 1):
-            if isinstance(user, dict):
-                yield Record(found, _converted(members, user))
-            else:
-                yield Record(found, "Not an object")
-    except ijson.JSONError as error:
-        raise FileInvalid(f"The document is no JSON after {found} users: {error}") from None
-    if not found:
-        raise FileInvalid(f"The document has no users at {place.removesuffix('.item')}")
+    for number, user in enumerate(read_documents(file, place), 1):
+        yield Record(number, _converted(members, user) if isinstance(user, dict) else "Not an object")
 
 
 def _converted(members: Callable[[Any], dict[str, Any]], source: Mapping[str, Any]) -> dict[str, Any] | str:
     try:
         return members(source)
-    except (ValueError, TypeError, AttributeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         # Values are left out: the message of a decoder says where, and of which kind.
-        return f"The row cannot be read: {type(error).__name__}" if not isinstance(error, ValueError) else str(error)
+        return str(error)
+    except (TypeError, AttributeError):
+        return "A member is of another type than this format has it"

@@ -13,7 +13,6 @@ Every user who is created or changed has an event. A record that is refused is k
 
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -169,7 +168,8 @@ def import_users(
     where `by` was put out meanwhile, `DatabaseUnavailable` and `SchemaOutdated`.
     """
     chosen = FORMATS[form]
-    _require_whole(file, chosen)
+    if chosen.require_whole:
+        chosen.require_whole(file)
     by_members = match or chosen.match
     size = file.seek(0, os.SEEK_END)
     with session(settings) as connection:
@@ -193,13 +193,6 @@ def rejects_of(settings: Settings, import_id: UUID) -> Iterator[Reject]:
     with session(settings) as connection, connection.transaction(), connection.cursor("rejects") as cursor:
         for row in cursor.execute(_SQL["rejects"], {"id": import_id}):
             yield Reject(row["line"], row["problem"])
-
-
-def _require_whole(file: IO[bytes], form: Format) -> None:
-    """Raise `FileInvalid` for a document that is none: its first users must not be taken before its end is seen."""
-    if form.is_document:
-        file.seek(0)
-        deque(form.read(file), maxlen=0)
 
 
 def _digest(file: IO[bytes], form: str, match: Match, by: Actor) -> bytes:

@@ -35,8 +35,9 @@ from ai_admin.http.request_log import request_id
 from ai_admin.operations import describe
 from ai_admin.services import one_of_few, services
 from ai_admin.transfer.exporting import export_users
-from ai_admin.transfer.formats import FileInvalid, Match
+from ai_admin.transfer.formats import Match
 from ai_admin.transfer.importing import ImportElsewhere, Outcome, import_users
+from ai_admin.transfer.tables import FileInvalid
 from ai_admin.users.schemas import UserFilter
 
 transfer = Blueprint("transfer", __name__, url_prefix="/ai/admin/users")
