@@ -3,12 +3,12 @@
 import os
 import tempfile
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import psycopg
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,11 +18,11 @@ from ai_admin.client import audit as _audit_tail  # noqa: F401  adds its command
 from ai_admin.client import keys, secrets
 from ai_admin.client import users as _users  # noqa: F401  adds its commands to those of transfer
 from ai_admin.client.api import DEFAULT_URL, Url, keep_key, read_value, server_with
-from ai_admin.config import ROOT_VARIABLE, ConfigError, config_root, load_settings, readings
+from ai_admin.config import ROOT_VARIABLE, ConfigError, Reading, config_root, load_settings, readings
 from ai_admin.doctor import doctor
 from ai_admin.errors import ApiError
 from ai_admin.server import serve as serve_settings
-from ai_admin.terminal import Root, failure, printable, stderr, stdout
+from ai_admin.terminal import Exit, Root, failure, print_json, printable, refusal, stderr, stdout
 from ai_admin.transfer import commands as transfer
 from ai_admin.vault import commands as vault
 
@@ -57,22 +57,32 @@ def login(url: Url = DEFAULT_URL) -> None:
 
 
 @config.command()
-def check(root: Root = None) -> None:
+def check(
+    root: Root = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object a line for each setting.")] = False,
+) -> None:
     """Print every setting with its value and source, secrets masked; exit 1 where one is missing or wrong.
 
     Example: ai-admin config check --root .local/data/mount
     """
-    output = stdout()
-    output.print(f"Settings under {root or config_root()}", soft_wrap=True)
+    stderr.print(f"Settings under {root or config_root()}", soft_wrap=True)
+    found = list(readings(root))
+    if as_json:
+        for reading in found:
+            print_json({("value" if name == "shown" else name): told for name, told in asdict(reading).items()})
+    else:
+        _print_settings(found)
+    faults = [reading.fault for reading in found if reading.fault]
+    if faults:
+        raise failure("\n       ".join(faults), Exit.REFUSED)
+
+
+def _print_settings(found: list[Reading]) -> None:
     table = Table("setting", "value", "source", "meaning", box=None, pad_edge=False)
-    faults = []
-    for reading in readings(root):
+    for reading in found:
         shown = f"[bold red]{reading.shown or '(missing)'}[/]" if reading.fault else reading.shown
         table.add_row(reading.key, shown, reading.source, reading.meaning)
-        faults += [reading.fault] if reading.fault else []
-    output.print(table)
-    if faults:
-        raise failure("\n       ".join(faults))
+    stdout().print(table)
 
 
 @app.command()
@@ -86,8 +96,8 @@ def migrate(root: Root = None) -> None:
     try:
         before, after = migrations.upgrade(load_settings(root).secret)
     except (ConfigError, psycopg.Error, SQLAlchemyError) as error:
-        raise failure(error) from None
-    Console().print(f"schema {before or 'empty'} -> {after}" if before != after else f"schema {after}, up to date")
+        raise failure(error, Exit.TROUBLE) from None
+    typer.echo(f"schema {before or 'empty'} -> {after}" if before != after else f"schema {after}, up to date")
 
 
 @app.command()
@@ -103,8 +113,10 @@ def make_owner(
 
     try:
         typer.echo(make(load_settings(root), tag))
-    except (ConfigError, ApiError, ValueError) as error:
-        raise failure(error) from None
+    except ApiError as error:
+        raise refusal(error) from None
+    except (ConfigError, ValueError) as error:
+        raise failure(error, Exit.TROUBLE) from None
 
 
 @app.command()
@@ -126,9 +138,13 @@ def bind_identity(
         settings = load_settings(root)
         with closing(Database(settings)) as database, database.transaction() as connection:
             former = identities.bind(connection, service("bind-identity"), tag, issuer, subject)
-    except (ConfigError, ApiError, ValueError) as error:
-        raise failure(error) from None
-    typer.echo("".join(f"{one} has lost an identity of {issuer}\n" for one in former) + f"bound to {tag}")
+    except ApiError as error:
+        raise refusal(error) from None
+    except (ConfigError, ValueError) as error:
+        raise failure(error, Exit.TROUBLE) from None
+    for one in former:
+        stderr.print(f"{printable(one)} has lost an identity of {printable(issuer)}", soft_wrap=True, markup=False)
+    stderr.print(f"bound to {printable(tag)}", soft_wrap=True, markup=False)
     if issuer != settings.config.oidc_issuer:
         stderr.print(f"note: OIDC_ISSUER is another one, so tokens of {issuer} are not accepted", soft_wrap=True)
 
@@ -147,12 +163,12 @@ def serve(
     try:
         settings = load_settings(root)
     except ConfigError as error:
-        raise failure(error) from None
+        raise failure(error, Exit.TROUBLE) from None
     os.environ[ROOT_VARIABLE] = str(settings.root)
     with tempfile.TemporaryDirectory(prefix="ai-admin-metrics-") as metrics:
         serve_settings(host, port, workers, Path(metrics), lambda address: stderr.print(f"Serving {address}"))
 
 
 def main() -> None:
-    """Entry of the console script."""
-    app()
+    """Entry of the console script, and of `python -m ai_admin`: completion and usage know one name."""
+    app(prog_name="ai-admin")

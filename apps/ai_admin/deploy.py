@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from ai_admin.config import ConfigError
 from ai_admin.profiles import Profile, schema_text
 from ai_admin.rendering import SECRET_KEYS, DeployError, check_secret, difference, read_stage, render, write
-from ai_admin.terminal import Exit, failure
+from ai_admin.terminal import Exit, failure, stderr
 
 app = typer.Typer(help="Render and compare the stages of .fission/*.json.", no_args_is_help=True)
 
@@ -46,8 +46,8 @@ def render_stage(
         secret = None if without_secret else _secret(secrets_dir, secret_file or [], prompt=prompt)
         write(render(project, profile, secret), profile.stage, project, out)
     except (ConfigError, DeployError) as error:
-        raise failure(error) from None
-    typer.echo(_next_steps(out, profile))
+        raise failure(error, Exit.TROUBLE) from None
+    stderr.print(_next_steps(out, profile), soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What the commands have in common: where the settings are, where tables go, and how a failure is told."""
 
 import json
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ai_admin.config import ROOT_VARIABLE
+from ai_admin.errors import ApiError
 
+# From here on a status tells of trouble of the service, and not of the request.
+_OURS = 500
 # Characters a line where nobody looks: lines of a table should not break in a log.
 _WIDE = 250
 # What moves the cursor, and what turns the direction of the text after it (Unicode Standard Annexes 44 and 9).
@@ -38,14 +42,35 @@ class Exit(IntEnum):
     TROUBLE = 2
     # Ctrl-C, as a shell says it.
     INTERRUPTED = 130
+    # Whoever read standard output has left (SIGPIPE).
+    UNREAD = 141
+
+
+class _Output(Console):
+    """Standard output, whose reader may leave."""
+
+    def on_broken_pipe(self) -> None:
+        """End as other commands do then."""
+        raise unread()
 
 
 def stdout() -> Console:
     """Where tables are printed."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    return _Output(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
 
 
-def failure(message: object, code: int = 1) -> typer.Exit:
+def unread() -> typer.Exit:
+    """What to raise, without a word, where whoever read standard output has left; what is still to be written goes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return typer.Exit(Exit.UNREAD)
+
+
+def refusal(error: ApiError) -> typer.Exit:
+    """What to raise for an error of the API's operations, as a server's answer with it comes to."""
+    return failure(" ".join(error.detail.split()), Exit.REFUSED if error.status < _OURS else Exit.TROUBLE)
+
+
+def failure(message: object, code: Exit) -> typer.Exit:
     """Say what is wrong on standard error; what to raise."""
     stderr.print(f"[bold red]error:[/] {escape(str(message))}", soft_wrap=True)
     return typer.Exit(code)

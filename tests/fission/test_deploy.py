@@ -291,7 +291,7 @@ def test_a_wrong_profile_is_told_and_nothing_written(
     """What is wrong with a profile is named before anything is made of it."""
     edit(project / profile_path("staging"), lambda profile: profile.update(change))
     result = deploy("render", "staging", "--out", tmp_path / "out", "--project", project, "--without-secret")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert told in " ".join(result.output.split())
     assert "seen-password" not in result.output
     assert isinstance(result.exception, SystemExit)
@@ -313,7 +313,7 @@ def test_a_wrong_profile_is_told_and_nothing_written(
 def test_wrong_arguments_are_told(tmp_path: Path, arguments: list[str], told: str) -> None:
     """The message says what is wrong and how to say it right, and does not repeat what may be a secret."""
     result = deploy("render", "--out", tmp_path / "out", "--project", ROOT, *arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert told in " ".join(result.output.split())
     assert "seen-password" not in result.output
     assert not (tmp_path / "out").exists()
@@ -336,7 +336,7 @@ def test_a_wrong_secret_is_refused(tmp_path: Path, secrets: Path, key: str, valu
     before = texts(out)
     (secrets / key).write_text(value)
     result = deploy("render", "staging", "--out", out, "--project", ROOT, "--secrets-dir", secrets)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert told in result.output
     assert not value or value not in result.output
     assert texts(out) == before
@@ -364,7 +364,7 @@ def test_nothing_is_rendered_into_the_sources(project: Path, secrets: Path, plac
     """In `apps/` the Secret would be packed with the functions, in `specs/` applied with every stage."""
     before = texts(project)
     result = deploy("render", "dev", "--out", project / place, "--project", project, "--secrets-dir", secrets)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "is among the project's sources" in result.output
     assert texts(project) == before
 
@@ -374,7 +374,7 @@ def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "theirs").write_text("precious")
     for out in (tmp_path, tmp_path / "theirs"):
         result = deploy("render", "dev", "--out", out, "--project", ROOT, "--without-secret")
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert "has not made" in result.output
     assert texts(tmp_path) == {"theirs": "precious"}
 
@@ -417,7 +417,7 @@ def test_broken_specs_are_told(tmp_path: Path, project: Path, text: str, told: s
     """A spec that cannot be rendered is named, without a traceback."""
     (project / "specs" / "zz.yaml").write_text(text)
     result = deploy("render", "dev", "--out", tmp_path / "out", "--project", project, "--without-secret")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert told in " ".join(result.output.split())
     assert isinstance(result.exception, SystemExit)
 

@@ -65,7 +65,10 @@ ISSUER = "https://id.example.com"
 def bind_identity(settings: Settings, tag: str, subject: str) -> str:
     """What `ai-admin bind-identity` says, on one line."""
     result = runner.invoke(app, ["bind-identity", tag, ISSUER, subject, "--root", str(settings.root)])
-    assert result.exit_code == (0 if "bound to" in result.output else 1), result.output
+    assert result.exit_code == (0 if "bound to" in result.output else 2 if "subject" in result.output else 1), (
+        result.output
+    )
+    assert result.stdout == ""
     return " ".join(result.output.split())
 
 
@@ -114,7 +117,7 @@ def test_bind_identity_says_what_is_wrong(
 def test_without_settings_the_message_says_what_is_missing(tmp_path: Path, command: str) -> None:
     """No traceback for an operator who forgot to mount the Secret."""
     result = runner.invoke(app, [command, "--root", str(tmp_path)])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "PG_HOST: is missing" in result.output
     assert isinstance(result.exception, SystemExit)
 

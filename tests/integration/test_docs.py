@@ -225,14 +225,34 @@ def test_commands_complete_in_a_shell(shell: str) -> None:
     assert "vault" not in said("complete")
 
 
+def test_bash_completes_commands_options_and_values(tmp_path: Path) -> None:
+    """In bash itself, by what is installed; also for who has the command from a clone, as `python -m ai_admin`."""
+    environment = command_in(tmp_path)
+    asked = environment | {"_AI_ADMIN_COMPLETE": "source_bash"}
+    installed = subprocess.run(["ai-admin"], env=asked, capture_output=True, check=True).stdout.decode()
+    script = f"""{installed}
+    for line in "us" "users rest" "users list --lim" "users create x --role aud"; do
+        COMP_WORDS=(ai-admin $line); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        _ai_admin_completion ai-admin; echo "${{COMPREPLY[@]}}"
+    done
+    """
+    said = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, check=True).stdout.decode()
+    assert said.split() == ["users", "restore", "--limit", "auditor"]
+
+
+def command_in(folder: Path) -> dict[str, str]:
+    """An environment whose `ai-admin` is the one of this clone."""
+    (folder / "ai-admin").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ai_admin "$@"\n')
+    (folder / "ai-admin").chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "apps")}
+
+
 def test_the_command_line_runs(settings: Settings, tmp_path: Path) -> None:
     """Who follows docs/cli.md has made a user, a key and a credential."""
     [script] = blocks(CLI.read_text(encoding="utf-8"))
     (tmp_path / "owner.key").write_text(f"{OWNER_KEY}\n")
     (tmp_path / "provider.key").write_text("sk-x\n")
-    (tmp_path / "ai-admin").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ai_admin "$@"\n')
-    (tmp_path / "ai-admin").chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "apps")}
+    environment = command_in(tmp_path)
     with serving(settings, tmp_path, workers=1) as api:
         script = script.replace("http://127.0.0.1:8080", str(api.base_url).rstrip("/"))
         said = subprocess.run(

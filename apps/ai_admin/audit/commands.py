@@ -25,7 +25,7 @@ from ai_admin.config import ConfigError, load_database_settings, load_settings
 from ai_admin.config import config_root as default_root
 from ai_admin.database import Database
 from ai_admin.errors import ApiError
-from ai_admin.terminal import Exit, Root, failure, stderr
+from ai_admin.terminal import Exit, Root, failure, print_json, refusal, stderr
 
 app = typer.Typer(help="Seal the audit log, verify it, prove what stands in it.", no_args_is_help=True)
 _NO_KEY = "AUDIT_SEAL_KEY is not set in the Secret, so nothing is sealed"
@@ -40,17 +40,19 @@ def seal(root: Root = None) -> None:
     try:
         settings = load_settings(root)
     except ConfigError as fault:
-        raise failure(fault) from None
+        raise failure(fault, Exit.TROUBLE) from None
     key = signing_key(settings.secret)
     if key is None:
-        raise failure(_NO_KEY)
+        raise failure(_NO_KEY, Exit.TROUBLE)
     events, last = 0, None
     database = Database(settings)
     try:
         for last in seal_waiting(database, key):
             events += len(last.ids)
-    except (ApiError, AlreadySealing) as fault:
-        raise failure(fault if isinstance(fault, ApiError) else "another process is sealing") from None
+    except ApiError as fault:
+        raise refusal(fault) from None
+    except AlreadySealing:
+        raise failure("another process is sealing", Exit.REFUSED) from None
     finally:
         database.close()
     typer.echo(f"sealed {events:,} events; checkpoint {checkpoint(last.head)}" if last else "no event waits for a seal")
@@ -90,6 +92,7 @@ def verify(
             help="What an earlier verification printed: the log must still lead through it.",
         ),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Verify every seal and every event, and print a checkpoint to keep elsewhere.
 
@@ -110,15 +113,34 @@ def verify(
             )
     except (ConfigError, psycopg.Error) as fault:
         raise failure(fault, Exit.TROUBLE) from None
-    _report(result, waiting)
+    if as_json:
+        print_json(_described(result, waiting))
+    else:
+        _print(result, waiting)
+    if not result.ok:
+        raise failure("\n       ".join(map(str, result.findings.values())), Exit.REFUSED)
 
 
-def _report(result: Verification, waiting: Waiting) -> None:
+def _described(result: Verification, waiting: Waiting) -> dict[str, object]:
+    """The result for programs; a fault has the number of its seal and the id of its event, where it has one."""
+    faults = [
+        {"fault": each.fault.name, "seal": each.seal, "event": each.event and str(each.event)}
+        for each in result.findings.values()
+    ]
+    return {
+        "events": result.events,
+        "seals": result.seals,
+        "checkpoint": checkpoint(result.head),
+        "waiting": waiting.events,
+        "waitingSince": waiting.since and waiting.since.isoformat(),
+        "faults": faults,
+    }
+
+
+def _print(result: Verification, waiting: Waiting) -> None:
     typer.echo(f"{result.events:,} events in {result.seals:,} seals; checkpoint {checkpoint(result.head)}")
     if waiting.events:
         typer.echo(f"{waiting.events:,} events wait for a seal, the oldest since {waiting.since or 'an unknown time'}")
-    if not result.ok:
-        raise failure("\n       ".join(map(str, result.findings.values())), Exit.REFUSED)
 
 
 @app.command("proof")
@@ -130,9 +152,9 @@ def print_proof(event: Annotated[UUID, typer.Argument(help="The event's id.")], 
     try:
         typer.echo(json.dumps(prove(load_database_settings(root or default_root()), event), indent=2))
     except EventNotSealed:
-        raise failure(f"no seal covers an event {event} as the log has it") from None
+        raise failure(f"no seal covers an event {event} as the log has it", Exit.REFUSED) from None
     except (ConfigError, psycopg.Error) as fault:
-        raise failure(fault) from None
+        raise failure(fault, Exit.TROUBLE) from None
 
 
 def _own_key(root: Path | None) -> VerifyKey:

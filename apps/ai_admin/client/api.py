@@ -17,7 +17,7 @@ import httpx
 import typer
 
 from ai_admin.access.addresses import require_https
-from ai_admin.terminal import Exit, failure
+from ai_admin.terminal import Exit, failure, unread
 
 URL_VARIABLE, KEY_FILE_VARIABLE = "AI_ADMIN_URL", "AI_ADMIN_KEY_FILE"
 USERS = "/ai/admin/users"
@@ -150,6 +150,8 @@ def server_with(url: str, key: str) -> Iterator[Api]:
             yield Api(client)
     except ValueError as error:
         raise failure(f"--url {error}", Exit.TROUBLE) from None
+    except BrokenPipeError:
+        raise unread() from None
     except OSError as error:
         raise failure(error, Exit.TROUBLE) from None
     except Refused as error:

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Annotated
 from urllib.parse import urlencode
 
@@ -15,20 +17,21 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ai_admin.access.actors import service
-from ai_admin.config import ConfigError, load_settings
+from ai_admin.config import ConfigError, Settings, load_settings
 from ai_admin.errors import ApiError, RequestInvalid
 from ai_admin.http.query import read_pairs
-from ai_admin.terminal import Exit, Root, failure, stderr
-from ai_admin.transfer import importing
+from ai_admin.terminal import Exit, Root, failure, stderr, unread
+from ai_admin.transfer import formats, importing
 from ai_admin.transfer.exporting import WRITERS, export_users
 from ai_admin.transfer.formats import FORMATS
-from ai_admin.transfer.importing import ImportElsewhere, Outcome, import_users
+from ai_admin.transfer.importing import ImportElsewhere, Outcome, Reject, import_users
 from ai_admin.transfer.tables import FileInvalid
 from ai_admin.users.schemas import UserFilter
 
 app = typer.Typer(
     help="Find and change users through a server; import and export them on the database.", no_args_is_help=True
 )
+_STDIN, _REJECTS = Path("-"), ".rejects.ndjson"
 _SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 
 ImportFormat = Enum("ImportFormat", {name: name for name in FORMATS}, type=str)  # type: ignore[misc]
@@ -44,9 +47,11 @@ class Match(str, Enum):
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Errors in one line and exit code 2; an interruption in one line and exit code 130."""
+    """Errors in one line and exit code 2; without a word where whoever read standard output has left."""
     try:
         yield
+    except BrokenPipeError:
+        raise unread() from None
     except (ConfigError, FileInvalid, ImportElsewhere, OSError) as error:
         raise failure(error, Exit.TROUBLE) from None
     except RequestInvalid as error:
@@ -58,7 +63,7 @@ def _told() -> Iterator[None]:
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="File with the users.")],
+    file: Annotated[Path, typer.Argument(help="File with the users; - is standard input.")],
     form: Annotated[
         ImportFormat | None, typer.Option("--format", help="Format of the file; by its suffix if not given.")
     ] = None,
@@ -67,7 +72,10 @@ def import_file(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
     rejects: Annotated[
-        Path | None, typer.Option(help="File for the rows that are refused; FILE.rejects.ndjson if not given.")
+        Path | None,
+        typer.Option(
+            help="File for the rows that are refused; if not given FILE.rejects.ndjson, or users.rejects.ndjson here."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     root: Root = None,
@@ -81,46 +89,48 @@ def import_file(
     Example: ai-admin users import users.csv --dry-run
 
     Example: ai-admin users import realm.json --format keycloak
+
+    Example: zcat users.csv.gz | ai-admin users import - --format csv
     """
     with _told():
         settings = load_settings(root)
         chosen = form.value if form else _SUFFIXES.get(file.suffix.lower())
         if chosen is None:
             raise failure(f"the format of {file.name} is not known; give it with --format", Exit.TROUBLE)
-        with file.open("rb") as source, _progress() as progress:
-            task = progress.add_task("Checking" if dry_run else "Importing", total=source.seek(0, os.SEEK_END), rate="")
-
-            def tell(now: importing.Progress) -> None:
-                elapsed = progress.tasks[0].elapsed
-                speed = (now.summary.records - started.setdefault("at", now.summary.records)) / (elapsed or 1)
-                progress.update(task, completed=now.position, rate=f"{speed:,.0f} users/s")
-
-            started: dict[str, int] = {}
-            try:
-                outcome = import_users(
-                    settings,
-                    service("users import"),
-                    source,
-                    chosen,
-                    match=match.value if match else None,
-                    dry_run=dry_run,
-                    progress=tell,
-                )
-            except KeyboardInterrupt:
-                progress.stop()
-                raise failure(
-                    "interrupted; the same command goes on where this one stopped", Exit.INTERRUPTED
-                ) from None
-        report = rejects or file.with_name(file.name + ".rejects.ndjson")
+        report = rejects or _report_beside(file)
+        with _source(file) as source:
+            outcome = _imported(settings, source, chosen, match.value if match else None, dry_run=dry_run)
         if outcome.summary.rejected:
-            with _private(report) as target:
-                target.writelines(
-                    json.dumps({"line": reject.line, **reject.problem}).encode() + b"\n"
-                    for reject in outcome.rejects(settings)
-                )
+            _write_rejects(report, outcome.rejects(settings))
     _report(outcome, dry_run, as_json)
     if outcome.summary.rejected:
         raise failure(f"{outcome.summary.rejected:,} rows were refused; {report} says why", Exit.REFUSED)
+
+
+def _imported(
+    settings: Settings, source: IO[bytes], form: str, match: formats.Match | None, *, dry_run: bool
+) -> Outcome:
+    """What comes of the import, which is told while it runs: octets, users a second, time left."""
+    started: dict[str, int] = {}
+    with _progress() as progress:
+        task = progress.add_task("Checking" if dry_run else "Importing", total=source.seek(0, os.SEEK_END), rate="")
+
+        def tell(now: importing.Progress) -> None:
+            elapsed = progress.tasks[0].elapsed
+            speed = (now.summary.records - started.setdefault("at", now.summary.records)) / (elapsed or 1)
+            progress.update(task, completed=now.position, rate=f"{speed:,.0f} users/s")
+
+        by = service("users import")
+        try:
+            return import_users(settings, by, source, form, match=match, dry_run=dry_run, progress=tell)
+        except KeyboardInterrupt:
+            progress.stop()
+            raise failure("interrupted; the same command goes on where this one stopped", Exit.INTERRUPTED) from None
+
+
+def _write_rejects(path: Path, rejects: Iterator[Reject]) -> None:
+    with _private(path) as target:
+        target.writelines(json.dumps({"line": reject.line, **reject.problem}).encode() + b"\n" for reject in rejects)
 
 
 def _report(outcome: Outcome, dry_run: bool, as_json: bool) -> None:
@@ -171,8 +181,34 @@ def export(
 
 
 @contextmanager
+def _source(file: Path) -> Iterator[IO[bytes]]:
+    """The file. What comes through a pipe is put into a temporary one first: an import reads it more than once."""
+    with ExitStack() as stack:
+        given = typer.get_binary_stream("stdin") if file == _STDIN else stack.enter_context(file.open("rb"))
+        if given.seekable():
+            yield given
+            return
+        whole = stack.enter_context(TemporaryFile())
+        shutil.copyfileobj(given, whole)
+        yield whole
+
+
+def _report_beside(file: Path) -> Path:
+    """Where the rejects go: beside the file, or into this folder where it is no file on a disk."""
+    report = file.with_name(file.name + _REJECTS) if file.is_file() else Path("users" + _REJECTS)
+    if not os.access(report.parent, os.W_OK):
+        told = f"rows that are refused cannot be written to {report}; name another file with --rejects"
+        raise failure(told, Exit.TROUBLE)
+    return report
+
+
+@contextmanager
 def _private(path: Path) -> Iterator[IO[bytes]]:
-    """A file that only this account may read, in its place once it is whole."""
+    """A file that only this account may read, in its place once it is whole; a pipe or device as it is."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as given:
+            yield given
+        return
     part = path.with_name(path.name + ".part")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

@@ -1,6 +1,5 @@
 """`ai-admin vault`: which key has sealed what, everything sealed anew, and changes to a ring in a file."""
 
-import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from rich.text import Text
 from ai_admin.config import ConfigError, config_root, load_database_settings
 from ai_admin.database import Connection
 from ai_admin.errors import ApiError
-from ai_admin.terminal import Root, failure, stderr, stdout
+from ai_admin.terminal import Exit, Root, failure, print_json, refusal, stderr, stdout
 from ai_admin.vault.keyring import KeyRing
 from ai_admin.vault.mounted import MountedKeyRing, load_key_ring
 from ai_admin.vault.registry import SEALED_COLUMNS, RowsByKey, connect, count_rows, wait_for_writers
@@ -41,14 +40,16 @@ KeyId = Annotated[str, typer.Argument(metavar="ID", help="Id of the key, such as
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Errors of settings, files and database in one line and exit code 1."""
+    """Errors of settings, files and database in one line and exit code 2."""
     try:
         yield
     except psycopg.Error as error:
         # Not the detail, which quotes values of rows.
-        raise failure(error.diag.message_primary or error) from None
-    except (ConfigError, ApiError, ValueError, OSError) as error:
-        raise failure(error) from None
+        raise failure(error.diag.message_primary or error, Exit.TROUBLE) from None
+    except ApiError as error:
+        raise refusal(error) from None
+    except (ConfigError, ValueError, OSError) as error:
+        raise failure(error, Exit.TROUBLE) from None
 
 
 def _connected(root: Path | None) -> closing[Connection]:
@@ -68,13 +69,14 @@ def status(
         ring, rows = load_key_ring(root), count_rows(connection)
     states = _states(ring, rows)
     if as_json:
-        typer.echo(json.dumps({"keys": [_described(*each, rows) for each in states.items()]}, indent=2))
+        print_json({"keys": [_described(*each, rows) for each in states.items()]})
     else:
         _print(states, rows)
     closed = _closed(states, rows)
     if closed:
         told = (f"{_number(needed)} need the key {key_id}, which is {states[key_id]}" for key_id, needed in closed)
-        raise failure("; ".join(told) + ": put it back into the ring as active, and run ai-admin vault rotate")
+        advice = "put it back into the ring as active, and run ai-admin vault rotate"
+        raise failure(f"{'; '.join(told)}: {advice}", Exit.REFUSED)
 
 
 def _states(ring: KeyRing, rows: RowsByKey) -> dict[str, str]:
@@ -140,11 +142,12 @@ def rotate(
     for (column, key), why in list(rotation.unopened.items())[:_NAMED]:
         stderr.print(escape(f"{column} {column.primary_key}={column.row(key)} is left: {why}"), soft_wrap=True)
     if stop.is_set():
-        raise failure(f"stopped, {_number(left)} left; run it again to go on")
+        raise failure(f"stopped, {_number(left)} left; run it again to go on", Exit.REFUSED)
     if rotation.unopened:
-        raise failure(f"{_number(len(rotation.unopened))} cannot be opened, and stay as they are")
+        raise failure(f"{_number(len(rotation.unopened))} cannot be opened, and stay as they are", Exit.REFUSED)
     if left:
-        raise failure(f"{_number(left)} locked by others, or sealed meanwhile under another key; run it again")
+        told = f"{_number(left)} locked by others, or sealed meanwhile under another key; run it again"
+        raise failure(told, Exit.REFUSED)
 
 
 def _left(rows: RowsByKey, primary: str) -> int:
@@ -224,20 +227,22 @@ def retire(key_id: KeyId, file: RingFile, root: Root = None) -> None:
         ring, mounted = retired(read_ring(file), key_id), load_key_ring(root)
         ring.require_same_keys(mounted)
         if mounted.primary.id == key_id:
-            raise failure(f"{key_id} is primary in the mounted ring; deploy the one that has another primary key first")
+            told = f"{key_id} is primary in the mounted ring; deploy the one that has another primary key first"
+            raise failure(told, Exit.REFUSED)
         writers = wait_for_writers(connection, _PATIENCE)
         if writers:
             pids = ", ".join(map(str, writers))
-            raise failure(f"transactions are open that may have sealed with {key_id} (PostgreSQL's processes {pids})")
+            told = f"transactions are open that may have sealed with {key_id} (PostgreSQL's processes {pids})"
+            raise failure(told, Exit.REFUSED)
         rows = count_rows(connection)
         needed = _needed(rows, key_id)
         if needed:
-            raise failure(f"{_number(needed)} need the key {key_id}; run ai-admin vault rotate first")
+            raise failure(f"{_number(needed)} need the key {key_id}; run ai-admin vault rotate first", Exit.REFUSED)
         states = _states(ring, rows)
         for other_id, needed in _closed(states, rows):
             # The file is not the ring that is deployed.
             told = f"{_number(needed)} need the key {other_id}, {states[other_id]} in the file"
-            raise failure(f"{told}; take the deployed ring")
+            raise failure(f"{told}; take the deployed ring", Exit.REFUSED)
         write_ring(file, ring)
     stderr.print(f"{key_id} is retired, and no row needs it; deploy the ring")
 
