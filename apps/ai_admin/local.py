@@ -240,4 +240,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    app(prog_name="script/server")

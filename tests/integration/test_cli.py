@@ -164,3 +164,41 @@ def test_serve_answers_until_it_is_told_to_end(settings: Settings, tmp_path: Pat
         process.stderr.close()
     assert subprocess.run(health, env=environment, capture_output=True, check=False, timeout=20).returncode == 1
     assert list(scratch.iterdir()) == []
+
+
+SHOW = """#!/bin/sh
+echo "${AI_ADMIN_ROOT:-none} ${AI_ADMIN_KEY_FILE:-none} $*"
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "arguments", "root", "key"),
+    [
+        ({}, ["users", "list"], "{clone}/.local/data/mount", "{clone}/.local/owner.key"),
+        ({"AI_ADMIN_ROOT": "/x"}, ["users", "list"], "/x", "{clone}/.local/owner.key"),
+        ({"AI_ADMIN_KEY_FILE": "my.key"}, ["users", "list"], "{clone}/.local/data/mount", "my.key"),
+        ({"AI_ADMIN_URL": "https://a.example"}, ["users", "list"], "{clone}/.local/data/mount", "none"),
+        ({}, ["users", "list", "--url", "https://a.example"], "{clone}/.local/data/mount", "none"),
+        ({}, ["users", "list", "--url=https://a.example"], "{clone}/.local/data/mount", "none"),
+    ],
+)
+def test_a_clone_knows_its_own_server(
+    tmp_path: Path, environment: dict[str, str], arguments: list[str], root: str, key: str
+) -> None:
+    """A newcomer names neither settings nor key; and the key of that server's owner goes to no other address."""
+    (tmp_path / "script").mkdir()
+    (tmp_path / "script" / "ai-admin").write_bytes((ROOT / "script" / "ai-admin").read_bytes())
+    made = 'root=$(cd "$(dirname "$0")/.." && pwd)\nprepare_environment() { python=$root/show; }\n'
+    (tmp_path / "script" / "environment.sh").write_text(made)
+    (tmp_path / "show").write_text(SHOW)
+    (tmp_path / "show").chmod(0o755)
+    command = ["sh", str(tmp_path / "script" / "ai-admin"), *arguments]
+
+    def said() -> list[str]:
+        given = {"PATH": os.environ["PATH"], **environment}
+        return subprocess.run(command, env=given, capture_output=True, check=True).stdout.decode().split()[:2]
+
+    assert said() == [environment.get("AI_ADMIN_ROOT", "none"), environment.get("AI_ADMIN_KEY_FILE", "none")]
+    (tmp_path / ".local" / "data" / "mount").mkdir(parents=True)
+    (tmp_path / ".local" / "owner.key").write_text("aia_x")
+    assert said() == [root.format(clone=tmp_path), key.format(clone=tmp_path)]

@@ -61,9 +61,7 @@ def test_the_readme_runs(tmp_path: Path) -> None:
         address = server.wait_for_address()
         answers = [
             subprocess.run(
-                ["sh", "-c", request.replace("http://127.0.0.1:8080", address).replace(".local", f"{tmp_path}/data")],
-                capture_output=True,
-                check=True,
+                ["sh", "-ec", at_home(request, address, tmp_path)], cwd=tmp_path, capture_output=True, check=True
             ).stdout.decode()
             for request in requests
         ]
@@ -73,6 +71,17 @@ def test_the_readme_runs(tmp_path: Path) -> None:
     assert '"tag":"ada"' in answers[0]
     assert '"total"' in answers[1]
     assert "Ada Lovelace" in answers[1]
+    assert "2 records: 2 created" in answers[2]
+    assert "Grace Hopper" in answers[2]
+
+
+def at_home(script: str, address: str, folder: Path) -> str:
+    """What a newcomer types in the clone, for a server that has its data in this folder and another address."""
+    named = (
+        f"export AI_ADMIN_URL={address} AI_ADMIN_ROOT={folder}/data/mount AI_ADMIN_KEY_FILE={folder}/data/owner.key\n"
+    )
+    script = script.replace("http://127.0.0.1:8080", address).replace("$PWD", str(ROOT))
+    return named + script.replace(".local", f"{folder}/data").replace("script/ai-admin", f"{ROOT}/script/ai-admin")
 
 
 def blocks(text: str) -> list[str]:
@@ -87,13 +96,13 @@ def test_the_quick_start_runs(tmp_path: Path) -> None:
     server = LocalServer(ROOT, "--data", str(tmp_path / "data"))
     try:
         address = server.wait_for_address()
-        script = "".join(rest).replace("http://127.0.0.1:8080", address).replace("$PWD", str(ROOT))
-        script = f"export AI_ADMIN_URL={address}\n" + script.replace(".local", f"{tmp_path}/data")
+        script = at_home("".join(rest), address, tmp_path)
         said = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, check=True).stdout.decode()
     finally:
         server.stop()
         server.error.close()
-    assert said.count('"records":3,"created":3') == 2
+    assert "3 records (dry run): 3 created" in said
+    assert "3 records: 3 created" in said
     assert "Grace Hopper" in said
     assert "the key of the provider" in said
     assert '"active":true' in said

@@ -104,7 +104,9 @@ def import_file(
             _write_rejects(report, outcome.rejects(settings))
     _report(outcome, dry_run, as_json)
     if outcome.summary.rejected:
-        raise failure(f"{outcome.summary.rejected:,} rows were refused; {report} says why", Exit.REFUSED)
+        refused = outcome.summary.rejected
+        told = "1 row was refused" if refused == 1 else f"{refused:,} rows were refused"
+        raise failure(f"{told}; {report} says why", Exit.REFUSED)
 
 
 def _imported(
