@@ -142,7 +142,8 @@ def _report(outcome: Outcome, dry_run: bool, as_json: bool) -> None:
         return
     told = ", ".join(f"{number:,} {name}" for name, number in summary.items() if name != "records")
     resumed = f", resumed behind record {outcome.resumed_at:,}" if outcome.resumed_at else ""
-    typer.echo(f"{summary['records']:,} records{' (dry run)' if dry_run else ''}: {told}{resumed}")
+    records = "1 record" if summary["records"] == 1 else f"{summary['records']:,} records"
+    typer.echo(f"{records}{' (dry run)' if dry_run else ''}: {told}{resumed}")
 
 
 @app.command()
