@@ -35,6 +35,7 @@ NOT_RUN = {
     "docker ": "needs a container engine",
     "script/test-fission-environment ": "needs a clone of Fission's environments; test_package.py and --mount function",
     "PYTHONPATH=apps:. .local/python3.*/bin/python bench/faults.py": "takes hours; tests/faults does the same briefly",
+    "PYTHONPATH=apps:. .local/python3.*/bin/python bench/transfer.py": "takes long; test_import.py kills one too",
     "cd apps/ai_admin/console && pybabel ": "writes into the sources; test_console.py compares the catalogues",
 }
 SEED = b"seal" * 8

@@ -133,7 +133,8 @@ def test_moving_users_runs(settings: Settings, tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(ROOT_VARIABLE, str(settings.root))
     *local, over_http = blocks(text)
-    commands = [line for block in local for line in block.splitlines()]
+    # The benchmark is too long for a test.
+    commands = [line for block in local for line in block.splitlines() if line.startswith("ai-admin ")]
     results = [CliRunner().invoke(app, shlex.split(command)[1:]) for command in commands]
     assert [result.exit_code for result in results] == [0] * 6
     assert results[0].stdout == "2 records (dry run): 2 created, 0 changed, 0 unchanged, 0 rejected\n"

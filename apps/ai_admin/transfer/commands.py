@@ -24,7 +24,8 @@ from ai_admin.terminal import Exit, Root, failure, stderr, unread
 from ai_admin.transfer import formats, importing
 from ai_admin.transfer.exporting import WRITERS, export_users
 from ai_admin.transfer.formats import FORMATS
-from ai_admin.transfer.importing import ImportElsewhere, Outcome, Reject, import_users
+from ai_admin.transfer.importing import ImportElsewhere, Outcome, import_users
+from ai_admin.transfer.rejects import Reject
 from ai_admin.transfer.tables import FileInvalid
 from ai_admin.users.schemas import UserFilter
 

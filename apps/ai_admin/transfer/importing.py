@@ -15,7 +15,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import IO, Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -35,7 +35,6 @@ from ai_admin.database import Connection, Row, domain_error
 from ai_admin.errors import (
     ApiError,
     DatabaseUnavailable,
-    Detail,
     DuplicateEmail,
     DuplicateTag,
     RequestInvalid,
@@ -47,6 +46,7 @@ from ai_admin.folding import sort_key, words
 from ai_admin.http.validation import details_of
 from ai_admin.sql import queries
 from ai_admin.transfer.formats import FORMATS, WRITTEN, Format, Match, Record
+from ai_admin.transfer.rejects import KeptRejects, Reject, reject
 from ai_admin.transfer.session import session
 from ai_admin.users import directory
 from ai_admin.users.schemas import AiUserCreate, AiUserUpdate, Kind, Role
@@ -93,13 +93,6 @@ class Summary:
             setattr(self, name, getattr(self, name) + number)
 
 
-class Reject(NamedTuple):
-    """A record that was not taken: its line, and the members of the problem that the API would answer."""
-
-    line: int
-    problem: dict[str, Any]
-
-
 @dataclass(frozen=True)
 class Progress:
     """How far an import is: octets of the file, all of them, and what it has done so far."""
@@ -117,7 +110,7 @@ class Outcome:
     summary: Summary
     # Records that an earlier run of the same file had done.
     resumed_at: int
-    _rejects: list[Reject] = field(default_factory=list)
+    _rejects: Iterable[Reject] = ()
 
     def rejects(self, settings: Settings) -> Iterator[Reject]:
         """All rejects by their lines."""
@@ -236,7 +229,7 @@ def _batches(file: IO[bytes], by: Actor, form: Format, skipped: int, size: int) 
             try:
                 users.append(_validated(record, by))
             except RequestInvalid as error:
-                rejects.append(_reject(record.line, error))
+                rejects.append(reject(record.line, error))
         yield _Batch(len(taken), file.tell(), users, rejects)
 
 
@@ -271,22 +264,6 @@ def _validated(record: Record, by: Actor) -> _New:
 _WRITTEN = frozenset(WRITTEN)
 
 
-def _reject(line: int, error: ApiError) -> Reject:
-    problem: dict[str, Any] = {"errorCode": error.code.value, "detail": " ".join(error.detail.split())}
-    if error.details:
-        problem["details"] = [_plain(detail) for detail in error.details]
-    return Reject(line, problem)
-
-
-def _plain(detail: Detail) -> dict[str, Any]:
-    """The fault as jsonb takes it: the name of an unknown member may have U+0000 in it, or half a letter."""
-    return {**detail, "loc": [_printable(part) for part in detail["loc"]]}
-
-
-def _printable(part: str | int) -> str | int:
-    return part.encode("utf-8", "replace").decode().replace("\0", "?") if isinstance(part, str) else part
-
-
 class _Run:
     """An import at work on its connection. `kept` are the rejects of a dry run."""
 
@@ -306,7 +283,7 @@ class _Run:
         self._match = match
         self._id = import_id
         self._roles: dict[str, ApiError | None] = {}
-        self.kept: list[Reject] = []
+        self.kept = KeptRejects()
         if import_id is None:
             connection.execute(_SQL["foresee"])
 
@@ -323,9 +300,9 @@ class _Run:
                 self._take_distinct(users, summary, rejects)
             summary.rejected = len(rejects)
             room = None if self._most_rejects is None else max(0, self._most_rejects - done.rejected)
-            kept = sorted(rejects, key=lambda reject: reject.line)[:room]
+            kept = sorted(rejects, key=lambda each: each.line)[:room]
             if self._id is None:
-                self.kept += kept
+                self.kept.add(kept)
             else:
                 self._keep(summary, kept)
         return summary
@@ -334,8 +311,8 @@ class _Run:
         if rejects:
             copying = "COPY import_rejects (import_id, line, problem) FROM STDIN"
             with self._connection.cursor() as cursor, cursor.copy(copying) as copy:
-                for reject in rejects:
-                    copy.write_row((self._id, reject.line, Jsonb(reject.problem)))
+                for each in rejects:
+                    copy.write_row((self._id, each.line, Jsonb(each.problem)))
         self._connection.execute(_SQL["advance"], {"id": self._id, **asdict(summary)})
 
     def _take_distinct(self, users: list[_New], summary: Summary, rejects: list[Reject]) -> None:
@@ -354,7 +331,7 @@ class _Run:
             except _ENDING:
                 raise
             except ApiError as error:
-                rejects.append(_reject(new.line, error))
+                rejects.append(reject(new.line, error))
 
     # Users who are new
 
