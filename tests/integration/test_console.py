@@ -122,12 +122,11 @@ def key_of(browser: Browser, role: str) -> str:
 # Getting in and out
 
 
-def test_the_api_has_no_session_of_flask(browser: Browser) -> None:
+def test_the_api_has_no_session_of_flask(server_app: Flask) -> None:
     """Each request of the API would otherwise make what signs one, at a tenth of its cost, for nobody."""
-    transport: Any = browser.http._transport
-    with transport.app.test_request_context(CONSOLE):
+    with server_app.test_request_context(CONSOLE):
         session["form"] = "its token"
-    with transport.app.test_request_context(USERS), pytest.raises(RuntimeError):
+    with server_app.test_request_context(USERS), pytest.raises(RuntimeError):
         session["form"] = "of no use"
 
 

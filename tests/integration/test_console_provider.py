@@ -43,9 +43,7 @@ class World:
 
     def browser(self) -> Browser:
         """A new one, at the public address."""
-        browser = Browser(httpx.WSGITransport(app=self.app))
-        browser.http.base_url = httpx.URL(PUBLIC)
-        return browser
+        return Browser(httpx.Client(transport=httpx.WSGITransport(app=self.app), base_url=PUBLIC), self.app)
 
     def answered(self, browser: Browser, **query: str) -> str:
         """The address that the provider leads this browser back to."""
@@ -170,7 +168,7 @@ def test_nothing_of_it_without_the_settings(postgres: EmbeddedPostgres, tmp_path
         mock.patch.dict(os.environ, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}),
     ):
         app = create_server_app(settings)
-        browser = Browser(httpx.WSGITransport(app=app))
+        browser = Browser(httpx.Client(transport=httpx.WSGITransport(app=app), base_url=PUBLIC), app)
         assert "/sign-in/provider" not in browser.get("/sign-in").text
         for path in ("/sign-in/provider", "/sign-in/callback?code=x&state=y"):
             assert browser.get(path).status_code == 404
