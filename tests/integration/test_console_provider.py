@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 import httpx
 import psycopg
 import pytest
+from flask import Flask
 
 from ai_admin.access import identity, sessions
 from ai_admin.access.tokens import digest
@@ -23,7 +24,7 @@ from ai_admin.console.sealed import seal, unseal
 from ai_admin.console.views import provider as views
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.server import create_server_app
-from tests.conftest import ROOT
+from tests.conftest import AS_OWNER, ROOT
 from tests.identity_provider import AUDIENCE, ISSUER, RSA_OTHER, Handler, serving, token
 from tests.integration.test_console import CONSOLE, USERS, Browser, made
 from tests.openid_provider import CLIENT, OpenIdProvider
@@ -33,17 +34,22 @@ PUBLIC = "https://ai-admin.test"
 pytestmark = pytest.mark.in_process
 
 
+def browser_at(app: Flask) -> Browser:
+    """A browser at the public address of an application."""
+    return Browser(httpx.Client(transport=httpx.WSGITransport(app=app), base_url=PUBLIC, headers=AS_OWNER), app)
+
+
 @dataclass
 class World:
     """A console, a provider that it knows, and a browser."""
 
-    app: Any
+    app: Flask
     provider: OpenIdProvider
     settings: Settings
 
     def browser(self) -> Browser:
         """A new one, at the public address."""
-        return Browser(httpx.Client(transport=httpx.WSGITransport(app=self.app), base_url=PUBLIC), self.app)
+        return browser_at(self.app)
 
     def answered(self, browser: Browser, **query: str) -> str:
         """The address that the provider leads this browser back to."""
@@ -168,7 +174,7 @@ def test_nothing_of_it_without_the_settings(postgres: EmbeddedPostgres, tmp_path
         mock.patch.dict(os.environ, {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}),
     ):
         app = create_server_app(settings)
-        browser = Browser(httpx.Client(transport=httpx.WSGITransport(app=app), base_url=PUBLIC), app)
+        browser = browser_at(app)
         assert "/sign-in/provider" not in browser.get("/sign-in").text
         for path in ("/sign-in/provider", "/sign-in/callback?code=x&state=y"):
             assert browser.get(path).status_code == 404
