@@ -4,8 +4,8 @@
     script/bench --only rates     one section
     script/bench --short          small directories and short loads; nothing is written, wrong answers fail
 
-Sections: rates, scale, deep, at-once, idle, soak. Needs wrk (Debian: wrk). Directories are kept under `--data`, so
-that the next run finds them. A run that is stopped keeps what the sections before have written.
+Sections: rates, workers, scale, deep, at-once, idle, soak. Needs wrk (Debian: wrk). Directories are kept under
+`--data`, so that the next run finds them. A run that is stopped keeps what the sections before have written.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import directories, report, sections
+from harness import directories, report, sections, workers
 from rich.console import Console
 
 _ROOT = Path(__file__).parent.parent
@@ -42,7 +42,7 @@ class Plan:
 
 FULL = Plan((10_000, 1_000_000, 10_000_000), 1_000_000, 100_000, _PAGE, 3, 5, 40, 500, 5_000, 1_200, 60)
 SHORT = Plan((1_000, 5_000), 5_000, 5_000, 400, 1, 1, 1, 100, 200, 5, 20)
-SECTIONS = ("rates", "scale", "deep", "at-once", "idle", "soak")
+SECTIONS = ("rates", "workers", "scale", "deep", "at-once", "idle", "soak")
 
 
 class Run:
@@ -93,6 +93,13 @@ class Run:
             },
         )
         self._publish("rates", text, [asdict(each) for each in found], sum(each.errors for each in found))
+
+    def _workers(self) -> None:
+        plan = self._plan
+        with self._with(plan.rates_at) as (directory,):
+            found = workers.measured(directory, plan.rounds, plan.seconds, _console)
+        text = report.table(workers.HEAD, [each.row() for each in found])
+        self._publish("workers", text, [asdict(each) for each in found], sum(each.errors for each in found))
 
     def _scale(self) -> None:
         with self._with(*self._plan.sizes) as found:
