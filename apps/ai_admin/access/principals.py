@@ -41,6 +41,15 @@ class Principal:
     audit_key: bytes | None
 
 
+@dataclass
+class _Found:
+    """What was found of a credential, until when it is remembered, and the principal once one was made of it."""
+
+    until: float
+    row: Row
+    principal: Principal | None = None
+
+
 class Principals:
     """Finds principals by their credentials, and remembers those found for some seconds.
 
@@ -54,7 +63,7 @@ class Principals:
         self._config = config
         self._cache_s: float = config.credential_cache_s
         self._sign_in: SignIn | None = None
-        self._found: dict[bytes, tuple[float, Row]] = {}
+        self._found: dict[bytes, _Found] = {}
         self._lock = Lock()
 
     def authenticate(self, authorization: str | None, who: Callable[[], Actor]) -> Principal:
@@ -72,7 +81,10 @@ class Principals:
         `who` says who asks, for the log, should a JWT bring a change with it. Raises `Unauthenticated`,
         `IdentityProviderUnavailable`, `DatabaseUnavailable`.
         """
-        return principal_of_row(self._row(token, who))
+        found = self._lookup(token, who)
+        if found.principal is None or _is_over(found.row):
+            found.principal = principal_of_row(found.row)
+        return found.principal
 
     def of_id_token(self, token: str, nonce: str, who: Callable[[], Actor]) -> Principal:
         """The principal of an ID token that the console's sign-in with this nonce has got. It is not remembered.
@@ -81,21 +93,21 @@ class Principals:
         """
         return principal_of_row(self._of_jwt(token, nonce, who))
 
-    def _row(self, token: str, who: Callable[[], Actor]) -> Row:
+    def _lookup(self, token: str, who: Callable[[], Actor]) -> _Found:
         """What is remembered of a credential, or what is found of it now."""
         now = time.monotonic()
         token_digest = digest(token)
         cached = self._found.get(token_digest)
-        if cached is not None and cached[0] > now:
-            return cached[1]
-        row = self._find(token, who)
+        if cached is not None and cached.until > now:
+            return cached
+        found = _Found(now + self._cache_s, self._find(token, who))
         with self._lock:
             self._found.pop(token_digest, None)
             if len(self._found) >= _MOST_CACHED:
                 # The oldest: a dict keeps the order of insertion.
                 del self._found[next(iter(self._found))]
-            self._found[token_digest] = (now + self._cache_s, row)
-        return row
+            self._found[token_digest] = found
+        return found
 
     def _find(self, token: str, who: Callable[[], Actor]) -> Row:
         if is_key(token):
@@ -134,11 +146,15 @@ def _note_use(connection: Connection, key_id: UUID) -> None:
         return
 
 
+def _is_over(row: Row) -> bool:
+    return row["expires_at"] is not None and row["expires_at"] <= datetime.now(timezone.utc)
+
+
 def principal_of_row(row: Row) -> Principal:
     """The principal of a user's row with their credential's. Raises `Unauthenticated` where either is over."""
     if row["status"] != Status.ACTIVE:
         raise Unauthenticated(f"user {row['status']}", row["user_id"])
-    if row["expires_at"] is not None and row["expires_at"] <= datetime.now(timezone.utc):
+    if _is_over(row):
         raise Unauthenticated("expired key" if row["key_id"] else "expired token", row["user_id"])
     role, kind = Role(row["role"]), Kind(row["kind"])
     granted = None if row["scopes"] is None else frozenset(map(Scope, row["scopes"]))
