@@ -14,11 +14,11 @@ from typing import Any
 import orjson
 import psycopg
 from psycopg import errors
-from psycopg.abc import DumperKey
-from psycopg.adapt import PyFormat
+from psycopg.abc import Buffer, DumperKey
+from psycopg.adapt import Loader, PyFormat
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.array import BaseListDumper, ListDumper
-from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg.types.json import set_json_dumps
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from ai_admin.config import ConfigSettings, DatabaseSettings, Settings, load_database_settings
@@ -71,8 +71,18 @@ _UNAVAILABLE = (
     TooManyRequests,
 )
 
-set_json_loads(orjson.loads)
 set_json_dumps(orjson.dumps)
+
+
+class _JsonLoader(Loader):
+    """JSON as it arrives. psycopg's own would copy it before."""
+
+    def load(self, data: Buffer) -> Any:
+        return orjson.loads(data)
+
+
+psycopg.adapters.register_loader("json", _JsonLoader)
+psycopg.adapters.register_loader("jsonb", _JsonLoader)
 
 
 class _TextsDumper(ListDumper):

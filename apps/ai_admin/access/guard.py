@@ -64,9 +64,10 @@ def actor() -> Actor:
 
 def _admit() -> None:
     """Let the request pass, or raise one of `ERRORS`."""
-    if request.url_rule is None:
+    rule = request.url_rule
+    if rule is None:
         return
-    operation = operation_of(current_app, request.url_rule.endpoint)
+    operation = operation_of(current_app, rule.endpoint)
     assert operation is not None, "install() has looked at every route"
     if operation.entry == "public":
         return

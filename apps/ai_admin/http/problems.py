@@ -97,9 +97,10 @@ def _unexpected(error: Exception) -> Response:
 
 def _refuse_other_spellings() -> None:
     """Werkzeug takes `delete` for DELETE, though methods are case-sensitive (RFC 9110, 9.1), and `//ai` for `/ai`."""
-    if request.environ["PATH_INFO"].startswith("//"):
+    environ = request.environ
+    if environ["PATH_INFO"].startswith("//"):
         raise RouteNotFound
-    if request.environ["REQUEST_METHOD"] != request.method:
+    if environ["REQUEST_METHOD"] != environ["REQUEST_METHOD"].upper():
         adapter = current_app.create_url_adapter(request)
         raise WerkzeugMethodNotAllowed(adapter.allowed_methods() if adapter else None)
 
