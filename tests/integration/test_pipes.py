@@ -73,6 +73,19 @@ def test_what_is_no_file_stays_what_it_is(settings: Settings, tmp_path: Path) ->
     assert json.loads(found[0])["tag"] == "zz-owner"
 
 
+def test_a_file_is_written_where_it_is_named(settings: Settings, tmp_path: Path) -> None:
+    """In a folder that others write to, what they have put beside it neither leads the users away nor shows them."""
+    theirs = tmp_path / "theirs"
+    theirs.write_text("precious")
+    (tmp_path / "users.csv.part").symlink_to(theirs)
+    output = tmp_path / "users.csv"
+    command = ["users", "export", "--format", "csv", "--output", str(output), "--root", str(settings.root)]
+    assert CliRunner().invoke(app, command).exit_code == Exit.DONE
+    assert theirs.read_text() == "precious"
+    assert (output.is_symlink(), output.stat().st_mode & 0o777) == (False, 0o600)
+    assert [file.name for file in tmp_path.glob("*.part")] == []
+
+
 def test_a_report_that_cannot_be_written_is_told_first(
     settings: Settings, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

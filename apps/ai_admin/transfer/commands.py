@@ -214,8 +214,10 @@ def _private(path: Path) -> Iterator[IO[bytes]]:
             yield given
         return
     part = path.with_name(path.name + ".part")
+    # What is there is left over, or somebody else's: it is not written into, nor what it may lead to.
+    part.unlink(missing_ok=True)
     try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             yield file
         part.replace(path)
     finally:
