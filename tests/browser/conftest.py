@@ -31,8 +31,10 @@ class Visit:
     api: httpx.Client
 
     def open(self, path: str) -> None:
-        """Go to a page of the console."""
-        self.page.goto(f"{self.api.base_url}".rstrip("/") + CONSOLE + path)
+        """Go to a page of the console, which is not one on a fault of ours."""
+        answer = self.page.goto(f"{self.api.base_url}".rstrip("/") + CONSOLE + path)
+        assert answer is not None, path
+        assert answer.status < 500, path
 
     def sign_in(self, key: str = OWNER_KEY) -> None:
         """Sign in through the form."""

@@ -138,6 +138,7 @@ def test_the_whole_way(world: World, browser: Browser, sql: psycopg.Connection) 
     assert len({asked["state"], asked["nonce"], asked["code_challenge"]}) == 3
     answer = browser.http.get(world.provider.answer_to(led.headers["Location"]))
     assert answer.status_code == 200
+    assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert f'<meta http-equiv="refresh" content="0; url={CONSOLE}">' in answer.text
     assert is_in(browser)
     assert browser.get("/users").status_code == 200
@@ -145,6 +146,17 @@ def test_the_whole_way(world: World, browser: Browser, sql: psycopg.Connection) 
     assert token
     rows = sql.execute("SELECT digest, user_id::text, key_id, issuer, subject FROM console_sessions").fetchall()
     assert rows == [(digest(token), user, None, ISSUER, "ada")]
+
+
+def test_what_they_change_is_theirs(world: World, browser: Browser, sql: psycopg.Connection) -> None:
+    """The log names them, without a key; and what their role does not give is refused as ever."""
+    user = ada(browser, sql)
+    world.sign_in(browser)
+    assert browser.post("/users/new", {"tag": "by-ada", "kind": "service"}).status_code == 303
+    assert browser.post("/users/new", {"tag": "an-owner", "kind": "service", "role": "owner"}).status_code == 403
+    (event,) = browser.api.get("/ai/admin/audit", params={"action": "users:create", "actor": user}).json()["data"]
+    assert event["key"] is None
+    assert browser.get("/audit").status_code == 403
 
 
 def test_what_lies_in_the_browser_meanwhile(browser: Browser) -> None:

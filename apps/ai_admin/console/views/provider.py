@@ -74,6 +74,8 @@ def come_from_provider() -> Response:
         g.error = error
         response = sign_in_page(error.status, HOME, provider_fault=gettext(_FAULTS[type(error)]))
     response.delete_cookie(COOKIE, path=CALLBACK)
+    # The address has the code, and belongs in no log of a proxy beside the page that it leads on to.
+    response.headers["Referrer-Policy"] = "no-referrer"
     return response
 
 
