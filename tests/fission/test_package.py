@@ -1,5 +1,6 @@
 """The package that build.sh makes: what is in it, and that the functions run from it as the environment runs them."""
 
+import ast
 import os
 import re
 import subprocess
@@ -108,6 +109,19 @@ def test_the_package_holds_no_server(package: Path) -> None:
     assert not (package / "ai_admin" / "server.py").exists()
     assert not (package / "ai_admin" / "console" / "views" / "transfer.py").exists()
     assert len([path for path in (package / "flask_bootstrap").rglob("*.*") if path.suffix != ".pyc"]) == 2
+
+
+def test_the_package_has_what_its_modules_import(package: Path) -> None:
+    """Also what is imported at the first use alone, such as a sign-in with a provider, and what a test's Python has."""
+    imported = set()
+    for file in (package / "ai_admin").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").partition(".")[0])
+    present = {path.name.partition(".")[0] for path in package.iterdir()}
+    assert imported - present - sys.stdlib_module_names == {"flask", "jinja2", "markupsafe", "werkzeug"} & imported
 
 
 def test_what_functions_need_is_what_the_project_needs() -> None:
