@@ -5,14 +5,19 @@ from alembic import op
 revision = "0008"
 down_revision = "0007"
 
-# These take the place of those of the same names, which serve until then. Each carries what the other orders sort by,
-# so that all that begins with some letters is sorted without a look into the table.
-COVERING = {
+# These take the place of those of the same names, which serve until then. What is looked for by its beginning carries
+# what the other orders sort by, so that it is sorted without a look into the table.
+ANEW = {
     # unique tag among users not deleted, who are set apart by their id; tag=, tag[prefix]=, sort=tag
     "users_tag_key": """
 CREATE UNIQUE INDEX CONCURRENTLY users_tag_key_new
     ON users (tag, (CASE WHEN status = 'deleted' THEN id END))
     INCLUDE (id, status, email, name_key, created_at, updated_at) NULLS NOT DISTINCT
+""",
+    # unique email among users not deleted; as it was, but younger than that of the tag: PostgreSQL looks into the older
+    # first, and who has taken both is told of the tag
+    "users_email_key": """
+CREATE UNIQUE INDEX CONCURRENTLY users_email_key_new ON users (lower(email)) WHERE status <> 'deleted'
 """,
     # email=, email[prefix]=, sort=email; many users have none, hence the id
     "users_email": """
@@ -48,13 +53,13 @@ CREATE INDEX CONCURRENTLY users_created_blocks
 def upgrade() -> None:
     """Build each beside the table's work. A run that was cut off begins anew, and drops what it had left half built."""
     with op.get_context().autocommit_block():
-        for name, index in COVERING.items():
+        for name, index in ANEW.items():
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}_new")
             op.execute(index)
         for name, index in FURTHER.items():
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             op.execute(index)
-    for name in COVERING:
+    for name in ANEW:
         op.execute(f"DROP INDEX {name}")
         op.execute(f"ALTER INDEX {name}_new RENAME TO {name}")
     # What the blocks are over is an expression, which has statistics of its own.
