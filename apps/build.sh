@@ -32,5 +32,9 @@ find "$DEPLOY_PKG/flask_bootstrap" -type f ! -path '*/bootstrap5/css/bootstrap.m
   -exec rm -f {} +
 find "$DEPLOY_PKG/flask_bootstrap" -type d -empty -delete
 rm -rf "$DEPLOY_PKG/wtforms/locale"
+# Of Authlib the console's sign-in needs the parameters of OAuth 2 alone.
+for name in integrations jose oauth1 oidc; do
+  rm -rf "$DEPLOY_PKG/authlib/$name"
+done
 # Bytecode, or every new pod would compile it all before its first answer. The archive may give files other times.
 "$PYTHON" -m compileall -q --invalidation-mode unchecked-hash "$DEPLOY_PKG"

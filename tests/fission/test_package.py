@@ -95,6 +95,24 @@ def test_the_console_runs_from_the_package(package: Path, call: Callable[..., Ca
     assert (package / "ai_admin" / "console" / "translations" / "vi" / "LC_MESSAGES" / "console.mo").exists()
 
 
+@pytest.mark.config(
+    OIDC_ISSUER="https://id.example",
+    OIDC_AUDIENCE="ai-admin",
+    OIDC_JWKS_URL="https://id.example/keys",
+    OIDC_CLIENT_ID="console",
+    OIDC_AUTHORIZATION_URL="https://id.example/authorize",
+    OIDC_TOKEN_URL="https://id.example/token",
+    PUBLIC_URL="https://ai.example",
+)
+def test_sign_in_with_a_provider_begins_in_the_package(call: Callable[..., Called]) -> None:
+    """What it needs is there, and no page before it has loaded that."""
+    page = call("console.main", "/ai/admin/console/sign-in")
+    assert "https://ai.example/ai/admin/console/sign-in/provider" in page.text
+    assert not page.modules & {"authlib", "joserfc"}
+    led = call("console.main", "/ai/admin/console/sign-in/provider")
+    assert (led.status, "authlib.oauth2" in led.modules) == (303, True)
+
+
 def test_the_package_has_bytecode(package: Path) -> None:
     """Compiling is half of a cold start."""
     modules = list(package.rglob("*.py"))
