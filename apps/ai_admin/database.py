@@ -18,7 +18,7 @@ from psycopg.abc import Buffer, DumperKey
 from psycopg.adapt import Loader, PyFormat
 from psycopg.rows import DictRow, dict_row
 from psycopg.types.array import BaseListDumper, ListDumper
-from psycopg.types.json import set_json_dumps
+from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from ai_admin.config import ConfigSettings, DatabaseSettings, Settings, load_database_settings
@@ -72,6 +72,8 @@ _UNAVAILABLE = (
 )
 
 set_json_dumps(orjson.dumps)
+# For what comes in the binary format: an export.
+set_json_loads(orjson.loads)
 
 
 class _JsonLoader(Loader):

@@ -228,7 +228,7 @@ def _find_by_sample(connection: Connection, query: "_Query", items: list[Conditi
     if matches > MANY_TO_SORT:
         is_bounded = _has_bound(connection, query, items)
         is_walk = _stretch(connection, query) < matches * BOUNDED_MATCH_COST
-        sql = query.walk(None) if is_walk else query.seek(items, None)
+        sql = query.walk_to_bound() if is_walk else query.seek(items, None)
         rows, _ = _run(connection, sql, query, is_walk=is_walk)
         # What was a match when the bound was found can be gone by now; then there is no telling what lies behind it.
         if len(rows) > query.window.size or not is_bounded:
@@ -336,14 +336,23 @@ class _Query:
         """What the order's own index can tell of where the page can be."""
         return [*self._along, *self._start, *self._bound()]
 
-    def walk(self, budget: int | None) -> str:
-        """The page among the next so many rows of the order, or all of them as far as the bound."""
+    def walk(self, budget: int) -> str:
+        """The page among the next so many rows of the order."""
         stretch = f"""
             SELECT {self._order.expression} AS key, *
             FROM {self.listing.table} {_where(self.stretch)}
-            ORDER BY {self._order.sql} LIMIT {budget or "ALL"}
+            ORDER BY {self._order.sql} LIMIT {budget}
         """
         return self._page(f"found AS (SELECT key, id FROM ({stretch}) AS stretch {_where(self._across)})", "0")
+
+    def walk_to_bound(self) -> str:
+        """The page along the order as far as the bound: the planner knows that only the page is wanted.
+
+        What must be looked up in the rows has a form that no index serves.
+        """
+        across = [replace(item, sql=f"({item.sql}) IS TRUE") for item in self._across]
+        rows = f"SELECT {self._order.expression} AS key, id FROM {self.listing.table}"
+        return self._page(f"found AS ({rows} {_where([*self.stretch, *across])})", "0")
 
     def seek(self, items: list[Condition], budget: int | None) -> str:
         """The page among all matches of the conditions as far as the bound.
@@ -365,10 +374,13 @@ class _Query:
     def last_in_sample(self, items: list[Condition]) -> str:
         """The key of the match in the sample that stands where the page and one more row would end."""
         conditions = [*items, *self._start, Condition("id", self.listing.dense)]
+        order = replace(self._order, expression="key").sql
+        # Materialized, or the planner would walk along the order for so few, past all that stands before them.
         return f"""
-            SELECT {self._order.expression}::text AS bound
-            FROM {self.listing.table} {_where(conditions)}
-            ORDER BY {self._order.sql} LIMIT 1 OFFSET {self.wanted - 1}
+            WITH matches AS MATERIALIZED (
+                SELECT {self._order.expression} AS key, id FROM {self.listing.table} {_where(conditions)}
+            )
+            SELECT key::text AS bound FROM matches ORDER BY {order} LIMIT 1 OFFSET {self.wanted - 1}
         """
 
     def _page(self, found: str, matched: str) -> str:

@@ -1,5 +1,6 @@
 """Brings the database to the schema of this version: `ai-admin migrate`, one at a time, forward only."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,7 @@ from ai_admin.database import SCHEMA_VERSION, connection_arguments, schema_versi
 _LOCK = 4_128_020_264_012
 # A migration that cannot have its lock soon steps back rather than queue every request behind it.
 _LOCK_TIMEOUT = "5s"
+_TURN_S = 0.5
 
 
 @contextmanager
@@ -67,9 +69,10 @@ def upgrade(settings: DatabaseSettings) -> tuple[str | None, str | None]:
 
 
 def _wait_for_turn(connection: Connection) -> None:
-    connection.execute(text("SET lock_timeout = 0"))
-    connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
-    connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
+    # Asked again and again: a statement that waits has a snapshot, and CREATE INDEX CONCURRENTLY waits for that.
+    while not connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}).scalar_one():
+        connection.commit()
+        time.sleep(_TURN_S)
     connection.commit()
 
 

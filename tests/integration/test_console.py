@@ -40,6 +40,9 @@ _FOLDER = catalogue.FOLDER
 _TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
 
 
+_FORM = "application/x-www-form-urlencoded"
+
+
 class Browser:
     """A browser without scripts: cookies, forms with their tokens, and no credential of its own."""
 
@@ -146,9 +149,16 @@ def test_a_key_is_exchanged_for_a_session(browser: Browser, sql: psycopg.Connect
 
 def test_behind_tls_the_cookie_is_for_tls(browser: Browser) -> None:
     """A proxy that ends TLS says so, and then the cookie never travels without."""
+    token = _TOKEN.search(browser.get("/sign-in").text)
+    assert token
     browser.http.headers["X-Forwarded-Proto"] = "https"
-    answer = browser.sign_in()
-    assert all("Secure" in line for line in answer.headers.get_list("Set-Cookie") if line.startswith(sessions.COOKIE))
+    answer = browser.http.post(f"{CONSOLE}/sign-in", data={"csrf_token": token[1], "key": OWNER_KEY})
+    cookies = [
+        *answer.headers.get_list("Set-Cookie"),
+        *browser.another().http.get(f"{CONSOLE}/sign-in", headers=browser.http.headers).headers.get_list("Set-Cookie"),
+    ]
+    assert {cookie.partition("=")[0] for cookie in cookies} >= {sessions.COOKIE, "aia_form"}
+    assert all("Secure" in cookie for cookie in cookies if "Max-Age=0" not in cookie)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +180,29 @@ def test_a_revoked_key_ends_its_sessions(owner: Browser) -> None:
     assert owner.get("/users").status_code == 200
     owner.api.delete(f"{USERS}/{OWNER_ID}/keys/{key['id']}")
     assert owner.get("/users").status_code == 303
+
+
+@pytest.mark.in_process
+def test_a_key_that_is_revoked_but_remembered_begins_no_session(browser: Browser, sql: psycopg.Connection) -> None:
+    """For some seconds a process remembers a key; that is no fault of the server's, and opens nothing."""
+    user = made(browser, tag="eve", role="admin")["id"]
+    key = browser.api.post(f"{USERS}/{user}/keys", json={"name": "x"}).json()
+    services_of(browser).principals._cache_s = 60.0
+    assert browser.sign_in(key["key"]).status_code == 303
+    sql.execute("DELETE FROM api_keys WHERE id = %s", [key["id"]])
+    another = browser.another()
+    assert another.sign_in(key["key"]).status_code == 401
+    assert another.session() is None
+
+
+def test_a_form_says_how_long_it_is(browser: Browser) -> None:
+    """A function would read one without a length to its end, before anybody is asked who they are."""
+
+    def parts() -> Iterator[bytes]:
+        yield b"key=x"
+
+    answer = browser.http.post(f"{CONSOLE}/sign-in", content=parts(), headers={"Content-Type": _FORM})
+    assert answer.status_code == 400
 
 
 def test_signing_out_ends_the_session_on_the_server(owner: Browser) -> None:
@@ -226,6 +259,14 @@ def test_signing_in_leads_nowhere_else(browser: Browser, target: str) -> None:
     assert target not in shown.text
     (sealed, _) = re.findall(r'name="next" value="([0-9a-f]+)"', shown.text)
     assert browser.sign_in(next=sealed).headers["Location"] == CONSOLE
+
+
+@pytest.mark.parametrize("path", ["%252e%252e/%252e%252e/%252e%252e/other?all=1", "%252e/%252e%252e/x", "a%252fb"])
+def test_an_address_is_led_back_to_as_it_was(browser: Browser, path: str) -> None:
+    """Decoded once more it would lead to any path of the host (CWE-601, CWE-174)."""
+    asked = browser.get(f"/{path}").headers["Location"]
+    answer = browser.sign_in(next=parse_qs(urlsplit(asked).query)["next"][0])
+    assert answer.headers["Location"] == f"{CONSOLE}/{path}"
 
 
 def test_signing_in_leads_back_to_the_page(browser: Browser) -> None:

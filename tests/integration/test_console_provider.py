@@ -23,6 +23,7 @@ from ai_admin.config import ROOT_VARIABLE, SECRET_NAME, Settings
 from ai_admin.console.sealed import seal, unseal
 from ai_admin.console.views import provider as views
 from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.errors import DatabaseUnavailable
 from ai_admin.server import create_server_app
 from tests.conftest import AS_OWNER, ROOT
 from tests.identity_provider import AUDIENCE, ISSUER, RSA_OTHER, Handler, serving, token
@@ -307,6 +308,27 @@ def test_what_ends_a_session(world: World, browser: Browser, sql: psycopg.Connec
         assert left <= timedelta(seconds=5)
         return
     assert not is_in(browser)
+
+
+def test_a_session_ends_with_its_provider(world: World, browser: Browser, sql: psycopg.Connection) -> None:
+    """Who takes a provider that was broken into out of the settings keeps nobody in whom it vouched for."""
+    ada(browser, sql)
+    world.sign_in(browser)
+    assert is_in(browser)
+    config = world.settings.config
+    with mock.patch.dict(config.__dict__, {"oidc_issuer": "https://another.example"}):
+        assert not is_in(browser)
+    assert is_in(browser)
+
+
+def test_whatever_fails_the_attempt_is_over(world: World, browser: Browser, sql: psycopg.Connection) -> None:
+    """The code is told to no page that follows, and the browser keeps nothing of the attempt."""
+    ada(browser, sql)
+    address = world.answered(browser)
+    with mock.patch.object(sessions, "begin", side_effect=DatabaseUnavailable()):
+        answer = browser.http.get(address)
+    assert (answer.status_code, answer.headers["Referrer-Policy"]) == (503, "no-referrer")
+    assert browser.http.cookies.get(views.COOKIE) is None
 
 
 def test_a_subject_that_was_unbound_begins_no_session(world: World, browser: Browser, sql: psycopg.Connection) -> None:

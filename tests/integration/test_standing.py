@@ -247,6 +247,24 @@ def test_nobody_acts_who_was_put_out_while_they_waited(
 
 
 @cached
+def test_who_changes_themselves_needs_their_key_to_the_end(
+    api: httpx.Client, sql: psycopg.Connection, postgres: EmbeddedPostgres
+) -> None:
+    """Revoking a key waits for no row of its user: a change that waits for a tag finds its key gone."""
+    eve, key, headers, _ = prepared(api)
+    with (
+        postgres.connect(sql.info.dbname) as other,
+        held_up(other, lambda: api.put(f"{USERS}/{eve}", json={"tag": "puppet"}, headers=headers), undo=True) as held,
+    ):
+        answers, go = held
+        other.execute(_TAKEN)
+        go()
+        assert api.delete(f"{USERS}/{eve}/keys/{key}").status_code == 204
+    assert_problem(answers[0], 401, "UNAUTHENTICATED")
+    assert api.get(f"{USERS}/{eve}").json()["tag"] == "eve"
+
+
+@cached
 def test_a_key_that_ends_while_it_waits_does_nothing(api: httpx.Client, sql: psycopg.Connection) -> None:
     """The transaction began before the end; what counts is the clock after the wait."""
     eve, _, _, target = prepared(api)

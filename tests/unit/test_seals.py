@@ -49,7 +49,7 @@ START = datetime(2026, 1, 27, 1, 23, 56, tzinfo=timezone.utc)
 ACTOR = UUID("01890A5D-AC96-774B-BCCE-B302099A8057")
 CHECKER = ROOT / "examples" / "check_audit_proof.py"
 SIZE = 5
-values = st.none() | st.integers(-(2**63), 2**63 - 1) | st.text('ab"\\\n\0é')
+values = st.none() | st.integers(-(2**63), 2**64 - 1) | st.text('ab"\\\n\0é')
 
 Row = dict[str, Any]
 

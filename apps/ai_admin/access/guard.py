@@ -85,7 +85,8 @@ def _by_credential() -> Principal:
 
 def _by_session() -> Principal:
     """A page goes by its session alone: what a browser sends along by itself opens nothing of the API."""
-    return sessions.principal_of(services().database, request.cookies.get(sessions.COOKIE))
+    made = services()
+    return sessions.principal_of(made.database, request.cookies.get(sessions.COOKIE), made.settings.config.oidc_issuer)
 
 
 def _record_refusal(response: Response) -> Response:

@@ -27,7 +27,7 @@ _SQL = queries("sessions")
 def begin(connection: Connection, caller: Principal) -> str:
     """Make a session of a caller who came with a key or an identity; returns its token, which is always a new one.
 
-    Raises `Unauthenticated` where it would rest on nothing.
+    Raises `Unauthenticated` where it would rest on nothing: a key that is revoked, a subject that is unbound.
     """
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     issuer, subject = caller.identity or (None, None)
@@ -36,7 +36,7 @@ def begin(connection: Connection, caller: Principal) -> str:
     connection.execute(_SQL["forget"])
     insert = _SQL["insert_of_identity" if caller.key_id is None else "insert"]
     if not connection.execute(insert, values).rowcount:
-        raise Unauthenticated("subject unbound meanwhile", caller.user_id)
+        raise Unauthenticated("key or subject gone meanwhile", caller.user_id)
     return token
 
 
@@ -46,11 +46,14 @@ def end(connection: Connection, token: str | None) -> None:
         connection.execute(_SQL["delete"], {"digest": digest(token)})
 
 
-def principal_of(database: Database, token: str | None) -> Principal:
-    """Whose session a token is. Raises `Unauthenticated`, also where the user or the key is out meanwhile."""
+def principal_of(database: Database, token: str | None, issuer: str) -> Principal:
+    """Whose session a token is; of those that rest on an identity, one of this issuer.
+
+    Raises `Unauthenticated`, also where the user, the key or the issuer is out meanwhile.
+    """
     if not token:
         raise Unauthenticated("no session")
-    values = {"digest": digest(token), "idle": IDLE, "longest": LONGEST}
+    values = {"digest": digest(token), "idle": IDLE, "longest": LONGEST, "issuer": issuer}
     with database.connection() as connection:
         row = connection.execute(_SQL["authenticate"], values).fetchone()
         if row is None:

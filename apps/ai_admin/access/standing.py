@@ -30,15 +30,17 @@ def require_standing(connection: Connection, by: Actor) -> None:
         _require(by, connection.execute(_SQL["standing"], _caller(by)).fetchone())
 
 
-def record_if_standing(connection: Connection, by: Actor, event: Event) -> None:
+def record_if_standing(connection: Connection, by: Actor, event: Event, *, of_themselves: bool = False) -> None:
     """Write the event of a change that waits for nothing more; raises what `require_standing` raises.
 
-    One statement for both costs less than two and sees no less: it begins after what the change has waited for.
+    One statement for both costs less than two and sees no less: it begins after what the change has waited for. A
+    change that callers make to themselves may have taken something from them; what it rests on must be there still.
     """
     if by.user_id is None:
         events.write(connection, event)
-    else:
-        _require(by, connection.execute(_SQL_WITH_EVENT, {**event, **_caller(by)}).fetchone())
+        return
+    row = connection.execute(_SQL_WITH_EVENT, {**event, **_caller(by)}).fetchone()
+    (_require_credential if of_themselves else _require)(by, row)
 
 
 def _caller(by: Actor) -> dict[str, object]:
@@ -46,13 +48,21 @@ def _caller(by: Actor) -> dict[str, object]:
     return {"actor_id": by.user_id, "key_id": by.key_id, "issuer": issuer, "subject": subject}
 
 
-def _require(by: Actor, row: Row | None) -> None:
-    if row is None or row["status"] != Status.ACTIVE:
+def _require_credential(by: Actor, row: Row | None) -> Row:
+    """Raise where the key or the binding is gone: neither revoking nor unbinding waits for the row of the user."""
+    if row is None:
         raise Unauthenticated("user no longer active")
     if by.key_id != row["key_id"] or row["is_over"]:
         raise Unauthenticated("key ended meanwhile")
     if by.identity is not None and not row["is_bound"]:
         raise Unauthenticated("subject unbound meanwhile")
+    return row
+
+
+def _require(by: Actor, found: Row | None) -> None:
+    row = _require_credential(by, found)
+    if row["status"] != Status.ACTIVE:
+        raise Unauthenticated("user no longer active")
     role = Role(row["role"])
     is_less = by.scopes - scopes_in(row["scopes"], role, Kind(row["kind"])) or (by.role == Role.OWNER != role)
     if is_less or _is_tighter(by, row["key_models"], row["expires_at"]):

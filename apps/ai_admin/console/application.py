@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from flask import Flask, Request
+from flask import Flask, Request, request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 
@@ -21,6 +21,14 @@ class _ConsoleSessions(SecureCookieSessionInterface):
         if not request.path.startswith(self.get_cookie_path(app)):
             return None
         return super().open_session(app, request)
+
+    def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002
+        return is_over_tls()
+
+
+def is_over_tls() -> bool:
+    """Whether the browser came over TLS, as far as the server or the proxy before it says."""
+    return request.is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
 
 
 def install(app: Flask) -> None:

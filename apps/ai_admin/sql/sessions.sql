@@ -1,7 +1,7 @@
 -- Sessions of the console. A session is found by the digest of its token; nothing here gives a usable one.
 
 -- name: authenticate
--- What it rests on is there, or it is none: a key, or the subject that is bound to this user.
+-- What it rests on is there, or it is none: a key, or the subject of today's issuer that is bound to this user.
 SELECT users.id AS user_id, users.tag, users.kind, users.role, users.status, users.models, users.audit_key,
        api_keys.id AS key_id, api_keys.scopes, api_keys.models AS key_models, api_keys.expires_at,
        identities.issuer, identities.subject,
@@ -13,6 +13,7 @@ LEFT JOIN api_keys ON api_keys.id = session.key_id
 LEFT JOIN identities ON identities.issuer = session.issuer
                     AND identities.subject = session.subject
                     AND identities.user_id = session.user_id
+                    AND identities.issuer = %(issuer)s
 WHERE session.digest = %(digest)s
   AND session.expires_at > now()
   AND (api_keys.id IS NOT NULL OR identities.subject IS NOT NULL);
@@ -24,8 +25,13 @@ SET expires_at = LEAST(created_at + %(longest)s, now() + %(idle)s)
 WHERE digest = %(digest)s;
 
 -- name: insert
+-- None, where the key has been revoked meanwhile.
 INSERT INTO console_sessions (digest, user_id, key_id, expires_at)
-VALUES (%(digest)s, %(user_id)s, %(key_id)s, now() + %(idle)s);
+SELECT %(digest)s, user_id, id, now() + %(idle)s
+FROM api_keys
+WHERE id = %(key_id)s
+  AND user_id = %(user_id)s
+FOR KEY SHARE;
 
 -- name: insert_of_identity
 -- None, where the subject has been unbound meanwhile.

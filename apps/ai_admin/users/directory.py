@@ -107,12 +107,8 @@ def change(connection: Connection, by: Actor, user_id: UUID, update: AiUserUpdat
         _require_another_owner(connection, by, before)
     after = _one(connection, "update", {"id": user_id, **_stored(user)})
     event = events.of_user(connection, by, _action(before, after), user_id, audit_key, events.changed(before, sent))
-    if by.user_id == user_id:
-        # Who changes themselves holds the lock on their own row.
-        events.write(connection, event)
-    else:
-        # The update waits like an insert.
-        record_if_standing(connection, by, event)
+    # The update waits like an insert.
+    record_if_standing(connection, by, event, of_themselves=by.user_id == user_id)
     former, role = Role(before["role"]), Role(after["role"])
     if ROLE_SCOPES[role] - ROLE_SCOPES[former]:
         keep_keys_from_rising(connection, by, before, role)

@@ -34,7 +34,8 @@ _UNSEEN = r"\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069"
 _INVISIBLE = r"\u00ad\u200b-\u200f\u2060-\u2064\ufeff"
 _NAME = rf"^[^{_UNSEEN}]*[^{_UNSEEN}{_INVISIBLE}\s][^{_UNSEEN}]*$"
 _MODEL = r"^[A-Za-z0-9*@][A-Za-z0-9._:/@+*-]{0,127}$"
-_INTEGERS = range(-(2**63), 2**63)
+# Signed and unsigned ones of 64 bits: what JSON parsers agree on.
+_INTEGERS = range(-(2**63), 2**64)
 
 
 class Kind(str, Enum):

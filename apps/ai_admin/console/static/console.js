@@ -21,7 +21,7 @@ function showTimes() {
 function showChosen() {
   const bar = document.querySelector(".bulk");
   if (!bar) return;
-  const boxes = [...document.querySelectorAll("input[name=id]")];
+  const boxes = [...document.querySelectorAll("input[type=checkbox][name=id]")];
   const all = document.querySelector("#all");
   const count = () => {
     const chosen = boxes.filter((box) => box.checked).length;
@@ -52,7 +52,7 @@ function onKey(event) {
   if (event.key === "Escape") for (const open of document.querySelectorAll("details.drop[open]")) open.open = false;
   const typing = event.target.closest("input:not([type=checkbox], [type=radio]), select, textarea");
   if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const here = document.querySelector("tr.here input[name=id]");
+  const here = document.querySelector("tr.here input[type=checkbox][name=id]");
   const keys = {
     "/": () => search?.focus(),
     j: () => move(1),

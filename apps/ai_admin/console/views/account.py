@@ -4,7 +4,8 @@ from flask import Response, g, request
 
 from ai_admin.access.scopes import Scope
 from ai_admin.console import catalogue
-from ai_admin.console.views.pages import HOME, console, holds, is_over_tls, own_path, page, see_other
+from ai_admin.console.application import is_over_tls
+from ai_admin.console.views.pages import HOME, console, holds, own_path, page, see_other
 from ai_admin.errors import RequestInvalid, RouteNotFound
 from ai_admin.operations import describe
 from ai_admin.services import services

@@ -1,7 +1,7 @@
 """What the pages share: their blueprints, their headers, where they lead to, and errors as pages."""
 
 from typing import Any, cast
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from flask import Blueprint, Flask, Response, current_app, g, render_template, request
 from flask_wtf.csrf import CSRFError, generate_csrf
@@ -60,7 +60,16 @@ def see_other(path: str, **query: str) -> Response:
 
 def as_next(path: str | None = None) -> str:
     """A `next` that leads to a page, the current one if not given: sealed, as its query is nobody's on the way."""
-    return seal(path or request.full_path.rstrip("?"), _ADDRESS)
+    return seal(path or _present(), _ADDRESS)
+
+
+def _present() -> str:
+    """The address of this page as the browser had it: decoded once more, `%252e%252e` would lead out of the console."""
+    path = quote(request.path, safe="/:@!$&'()*+,;=")
+    query = request.query_string.decode("latin-1")
+    if {".", ".."} & set(path.split("/")):
+        return HOME
+    return f"{path}?{query}" if query else path
 
 
 def own_path(sealed: str | None) -> str:
@@ -71,11 +80,6 @@ def own_path(sealed: str | None) -> str:
         return HOME
 
 
-def is_over_tls() -> bool:
-    """Whether the browser came over TLS, as far as the server or the proxy before it says."""
-    return request.is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
-
-
 def holds(scope: Scope) -> bool:
     """Whether who is signed in has a scope."""
     return scope in g.principal.scopes
@@ -84,6 +88,9 @@ def holds(scope: Scope) -> bool:
 def _check_form() -> None:
     """Refuse a form that is not one of ours (OWASP CSRF Prevention: token, SameSite and Sec-Fetch-Site)."""
     if request.method == "POST":
+        if request.content_length is None:
+            # Browsers send one. Without it, a function would read to the end of whatever comes.
+            raise BadRequest("A form has a Content-Length.")
         require_length(services().settings.config.max_body_bytes)
         if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
             raise Forbidden(gettext("This form was sent from another site."))

@@ -8,7 +8,7 @@ back to; and the session's cookie is first sent by the page that follows, which 
 from dataclasses import astuple
 from datetime import datetime, timedelta, timezone
 
-from flask import Response, g, request, session
+from flask import Response, after_this_request, g, request, session
 
 from ai_admin.access import sessions
 from ai_admin.access.attempts import Attempt, BrokenOff, StaleAttempt, code_of, new_attempt
@@ -67,14 +67,19 @@ def go_to_provider() -> Response:
 def come_from_provider() -> Response:
     """A new session, and a page that leads on. What was kept for this sign-in serves no second one."""
     config = _offered()
+    after_this_request(_forget_attempt)
     try:
         attempt, target = _attempt()
         response = _enter(config, _caller(config, attempt), target)
     except (Unauthenticated, IdentityProviderUnavailable) as error:
         g.error = error
-        response = sign_in_page(error.status, HOME, provider_fault=gettext(_FAULTS[type(error)]))
+        return sign_in_page(error.status, HOME, provider_fault=gettext(_FAULTS[type(error)]))
+    return response
+
+
+def _forget_attempt(response: Response) -> Response:
+    """Whatever the answer is: the attempt is over, and its address, which has the code, is told to no page after it."""
     response.delete_cookie(COOKIE, path=CALLBACK)
-    # The address has the code, and belongs in no log of a proxy beside the page that it leads on to.
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
 

@@ -7,7 +7,8 @@ from flask import Response, g, request, session
 
 from ai_admin.access import sessions
 from ai_admin.access.actors import Actor
-from ai_admin.console.views.pages import HOME, as_next, console, is_over_tls, own_path, page, see_other
+from ai_admin.console.application import is_over_tls
+from ai_admin.console.views.pages import HOME, as_next, console, own_path, page, see_other
 from ai_admin.errors import Unauthenticated
 from ai_admin.http.request_log import request_id
 from ai_admin.operations import describe
@@ -30,12 +31,12 @@ def sign_in() -> Response:
     try:
         # A token of an identity provider is no key: it comes by way of views/provider.py, or to the API.
         caller = services().principals.of_token(key if "." not in key else "", nobody)
+        with services().database.transaction() as connection:
+            sessions.end(connection, request.cookies.get(sessions.COOKIE))
+            token = sessions.begin(connection, caller)
     except Unauthenticated as error:
         g.error = error
         return sign_in_page(401, target, fault=True)
-    with services().database.transaction() as connection:
-        sessions.end(connection, request.cookies.get(sessions.COOKIE))
-        token = sessions.begin(connection, caller)
     session.clear()
     response = see_other(target)
     keep_session(response, token, secure=is_over_tls())

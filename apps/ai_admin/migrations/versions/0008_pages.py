@@ -53,14 +53,17 @@ CREATE INDEX CONCURRENTLY users_created_blocks
 def upgrade() -> None:
     """Build each beside the table's work. A run that was cut off begins anew, and drops what it had left half built."""
     with op.get_context().autocommit_block():
+        # Built like this, an index waits for older transactions, and nobody waits for it.
+        op.execute("SET lock_timeout = 0")
         for name, index in ANEW.items():
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}_new")
             op.execute(index)
         for name, index in FURTHER.items():
             op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             op.execute(index)
+        # What the blocks are over is an expression, which has statistics of its own.
+        op.execute("ANALYZE users")
+        op.execute("SET lock_timeout = '5s'")
     for name in ANEW:
         op.execute(f"DROP INDEX {name}")
         op.execute(f"ALTER INDEX {name}_new RENAME TO {name}")
-    # What the blocks are over is an expression, which has statistics of its own.
-    op.execute("ANALYZE users")
