@@ -306,6 +306,19 @@ def test_a_file_of_another_kind_is_refused(settings: Settings, form: str, conten
         import_users(settings, BY, io.BytesIO(content), form)
 
 
+@pytest.mark.parametrize(
+    ("form", "good"),
+    [("csv", b"tag,email\nada,ada@example.com\n"), ("open-webui", b"name,email\nAda,ada@example.com\n")],
+)
+def test_a_table_that_is_given_up_leaves_nothing(
+    settings: Settings, sql: psycopg.Connection, form: str, good: bytes
+) -> None:
+    """Its quotes are looked at before the first row is taken: half of it would be there otherwise."""
+    with pytest.raises(FileInvalid, match="too many quoted cells"):
+        import_users(settings, BY, io.BytesIO(good + b'a","\n' * 4_000), form, batch=1)
+    assert stored(sql) == []
+
+
 FOREIGN = {
     "keycloak": {
         "realm": "acme",

@@ -80,6 +80,41 @@ def test_a_row_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found[2], found[3], found[403]) == (None, None, "z")
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The length of each line that the reader of a table is given, first or again."""
+    given: list[int] = []
+    give = tables._Feed.__next__
+
+    def count(feed: tables._Feed) -> str:
+        line = give(feed)
+        given.append(len(line))
+        return line
+
+    monkeypatch.setattr(tables._Feed, "__next__", count)
+    return given
+
+
+@pytest.mark.parametrize("lines", [4_000, 40_000])
+def test_a_file_of_quotes_takes_no_more_than_its_size(monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
+    """Each line stays inside a quote and opens another one: read again and again, a small file would take hours."""
+    monkeypatch.setattr(tables, "LONGEST_LINE", 10_000)
+    given = counted(monkeypatch)
+    content = b"tag,name\n" + b'a","\n' * lines
+    with pytest.raises(FileInvalid, match=r"From line [0-9]+ on, too many quoted cells"):
+        rows(content)
+    assert sum(given) < 5 * (10_000 + len(content)) + 10_000
+
+
+def test_many_broken_rows_in_a_long_file_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be read again grows with the file: a long one is not given up for the faults that all files have."""
+    monkeypatch.setattr(tables, "LONGEST_LINE", 1_000)
+    given = counted(monkeypatch)
+    content = b"tag,name\n" + (b'b,"Bob\n' + b"m,M\n" * 9) * 2_000
+    found = tags(content)
+    assert (len(found), list(found.values()).count(None)) == (20_000, 2_000)
+    assert sum(given) - len(content) > 4 * 1_000
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_semicolons_and_tabs_separate_as_the_header_says(delimiter: str) -> None:
     """Excel writes them where the comma is the decimal sign."""

@@ -100,7 +100,7 @@ def read_openai(file: IO[bytes]) -> Iterator[Record]:
 
 
 def _whole(read: Callable[[IO[bytes]], Iterator[Record]], *complete: Complete) -> Callable[[IO[bytes]], None]:
-    """What raises `FileInvalid` where a document breaks off, and where pages are missing."""
+    """What raises `FileInvalid` where a file cannot be read to its end, and where pages are missing."""
 
     def require(file: IO[bytes]) -> None:
         file.seek(0)
@@ -113,12 +113,12 @@ def _whole(read: Callable[[IO[bytes]], Iterator[Record]], *complete: Complete) -
 
 _FOREIGN = frozenset({"tag", "role", "kind"})
 FORMATS: Mapping[str, Format] = {
-    "csv": Format(read_csv, "tag"),
+    "csv": Format(read_csv, "tag", require_whole=_whole(read_csv)),
     "ndjson": Format(read_ndjson, "tag"),
     "keycloak": Format(read_keycloak, "email", _FOREIGN, _whole(read_keycloak)),
     "litellm": Format(read_litellm, "email", _FOREIGN, _whole(read_litellm, require_total)),
     "openai": Format(read_openai, "email", _FOREIGN, _whole(read_openai, require_last_page)),
-    "open-webui": Format(read_open_webui, "email", _FOREIGN),
+    "open-webui": Format(read_open_webui, "email", _FOREIGN, _whole(read_open_webui)),
 }
 
 

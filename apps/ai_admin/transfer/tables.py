@@ -1,7 +1,8 @@
 """Comma-separated values (RFC 4180) as a stream of rows, in which a broken row loses none of those after it.
 
 A quote that is never closed would take all rows up to the next quote with it. The lines of such a row are read once
-more, from its second one on: that one row is given as broken, and all others as they are.
+more, from its second one on: that one row is given as broken, and all others as they are. A file in which this goes on
+and on is given up, so that whoever made it takes no more time than its size costs.
 """
 
 import csv
@@ -13,6 +14,9 @@ from typing import IO, NamedTuple
 LONGEST_LINE = 1 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t"
+# How often a file, and a row of the longest, is read again at most. The lines of an unclosed quote end at the next one:
+# of a file that people made, none is read again twice.
+_MOST_AGAIN = 4
 
 
 class FileInvalid(Exception):
@@ -40,9 +44,10 @@ def read_lines(file: IO[bytes]) -> Iterator[bytes | None]:
 
 
 def read_rows(file: IO[bytes]) -> Iterator[Row]:
-    """The rows, the header first; rows of empty cells are none. Raises `FileInvalid` where there is no header.
+    """The rows, the header first; rows of empty cells are none.
 
     Where the header has no comma, semicolons or tabs separate the cells, as spreadsheets of some languages write them.
+    Raises `FileInvalid` where there is no header, and where line after line opens a quote that none closes.
     """
     lines = read_lines(file)
     first = next(lines, b"")
@@ -76,6 +81,8 @@ class _Feed:
         self._again: deque[bytes | None] = deque([first] if first else ())
         self._taken: list[bytes | None] = []
         self._octets = 0
+        self._read = 0
+        self._given_again = 0
         self._is_text = True
         self._line = 1
 
@@ -83,7 +90,7 @@ class _Feed:
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._lines)
+        line = self._again.popleft() if self._again else self._unread()
         self._taken.append(line)
         if line is None or self._octets > LONGEST_LINE:
             raise csv.Error(f"it is longer than {LONGEST_LINE} bytes")
@@ -93,6 +100,11 @@ class _Feed:
         except UnicodeDecodeError:
             self._is_text = False
             return line.decode("utf-8", "replace")
+
+    def _unread(self) -> bytes | None:
+        line = next(self._lines)
+        self._read += len(line or b"")
+        return line
 
     def taken(self, cells: list[str] | str) -> Row:
         """The row that these cells are; the next line begins another one."""
@@ -104,7 +116,13 @@ class _Feed:
         return row
 
     def give_again(self, error: csv.Error) -> str:
-        """Give all lines of the row at hand but its first one again; returns what is wrong with it."""
+        """Give all lines of the row at hand but its first one again; returns what is wrong with it.
+
+        Raises `FileInvalid` where too much has been given again for what the file has had so far.
+        """
+        self._given_again += self._octets
+        if self._given_again > _MOST_AGAIN * (LONGEST_LINE + self._read):
+            raise FileInvalid(f"From line {self._line} on, too many quoted cells do not end as they should")
         is_several = len(self._taken) > 1
         self._again.extendleft(reversed(self._taken[1:]))
         del self._taken[1:]
