@@ -170,7 +170,21 @@ def _from_cells(cells: Mapping[str, str]) -> dict[str, Any]:
 
 def _tag(text: object) -> str:
     """A tag made of a name that need not have its form: what a tag cannot have becomes a hyphen."""
-    return _NO_TAG.sub("-", str(text or "").lower()).lstrip("._-")[:63]
+    return _NO_TAG.sub("-", _text(text).lower()).lstrip("._-")[:63]
+
+
+def _text(value: object) -> str:
+    """A name or number as text; nothing is none. Lists and objects are none, and may be too deep to write."""
+    if isinstance(value, list | dict):
+        raise TypeError
+    return str(value or "")
+
+
+def _flag(value: object) -> bool:
+    """A text would be true, whatever it says."""
+    if not isinstance(value, bool | None):
+        raise TypeError
+    return bool(value)
 
 
 def _given(members: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +207,7 @@ def _from_open_webui(cells: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _from_keycloak(user: Mapping[str, Any]) -> dict[str, Any]:
-    names = (str(user.get(part) or "").strip() for part in ("firstName", "lastName"))
+    names = (_text(user.get(part)).strip() for part in ("firstName", "lastName"))
     attributes: dict[str, Any] = {
         key: values[0] if isinstance(values, list) and len(values) == 1 else values
         for key, values in (user.get("attributes") or {}).items()
@@ -204,7 +218,7 @@ def _from_keycloak(user: Mapping[str, Any]) -> dict[str, Any]:
             "email": user.get("email"),
             "name": " ".join(filter(None, names)),
             "kind": "service" if user.get("serviceAccountClientId") else "human",
-            "status": "active" if user.get("enabled", True) else "suspended",
+            "status": "active" if _flag(user.get("enabled", True)) else "suspended",
             "attributes": attributes | _given({"keycloakId": user.get("id")}),
         }
     )
@@ -214,10 +228,6 @@ _LITELLM_ROLES = {"proxy_admin": "admin", "proxy_admin_viewer": "auditor"}
 
 
 def _from_litellm(user: Mapping[str, Any]) -> dict[str, Any]:
-    named = user.get("models") or ["all-proxy-models"]
-    # Whatever stands beside it: such a user calls models through a team alone.
-    allowed = [] if "no-default-models" in named else named
-    models = ["*" if name == "all-proxy-models" else name for name in allowed]
     email = user.get("user_email")
     return _given(
         {
@@ -226,10 +236,22 @@ def _from_litellm(user: Mapping[str, Any]) -> dict[str, Any]:
             "name": user.get("user_alias"),
             "kind": "human" if email else "service",
             "role": _LITELLM_ROLES.get(user.get("user_role") or "", "member"),
-            "models": models,
+            "models": _litellm_models(user.get("models")),
             "attributes": (user.get("metadata") or {}) | _given({"litellmId": user.get("user_id")}),
         }
     )
+
+
+def _litellm_models(named: object) -> list[Any]:
+    if named is None or named == []:
+        return ["*"]
+    # The letters of a text, or the keys of an object, would be patterns of other models: an asterisk is all of them.
+    if not isinstance(named, list):
+        raise TypeError
+    # Whatever stands beside it: such a user calls models through a team alone.
+    if "no-default-models" in named:
+        return []
+    return ["*" if name == "all-proxy-models" else name for name in named]
 
 
 def _from_openai(user: Mapping[str, Any]) -> dict[str, Any]:
@@ -237,7 +259,7 @@ def _from_openai(user: Mapping[str, Any]) -> dict[str, Any]:
     about = user.get("user") or {}
     email = user.get("email") or about.get("email")
     name = user.get("name") or about.get("name")
-    is_service = bool(user.get("is_service_account"))
+    is_service = _flag(user.get("is_service_account"))
     return _given(
         {
             "tag": _tag(email or name or user.get("id")),
@@ -245,7 +267,7 @@ def _from_openai(user: Mapping[str, Any]) -> dict[str, Any]:
             "name": name,
             "kind": "service" if is_service else "human",
             "role": "admin" if user.get("role") == "owner" and not is_service else "member",
-            "status": "suspended" if about.get("banned") else None,
+            "status": "suspended" if _flag(about.get("banned")) else None,
             "attributes": _given({"openaiId": user.get("id")}),
         }
     )

@@ -19,6 +19,8 @@ from ai_admin.http.models import LEFT_ALONE, ApiModel, Positive, Time
 from ai_admin.http.path import UuidText
 
 LARGEST_ATTRIBUTES = 16 * 1024
+# Objects and lists in one another, the attributes themselves included: as deep as a request with them can be read.
+DEEPEST_ATTRIBUTES = 199
 LARGEST_PAGE = 200
 
 # The "valid e-mail address" of the HTML standard (WHATWG, 4.10.5.1.5), which browsers apply too. It is ASCII:
@@ -68,8 +70,10 @@ LiveStatus = Annotated[
 ]
 
 
-def _storable(value: object) -> None:
-    """Refuse what JSON can say and PostgreSQL's jsonb cannot keep exactly."""
+def _storable(value: object, depth: int = 1) -> None:
+    """Refuse what JSON can say and PostgreSQL's jsonb cannot keep exactly, or nobody could send again."""
+    if isinstance(value, list | dict) and depth > DEEPEST_ATTRIBUTES:
+        raise ValueError(f"must not be nested deeper than {DEEPEST_ATTRIBUTES} levels")
     if isinstance(value, str) and "\x00" in value:
         raise ValueError("a string must not contain U+0000")
     if isinstance(value, int) and value not in _INTEGERS:
@@ -78,11 +82,11 @@ def _storable(value: object) -> None:
         raise ValueError("a number must be finite")
     if isinstance(value, list):
         for item in value:
-            _storable(item)
+            _storable(item, depth + 1)
     if isinstance(value, dict):
         for key, item in value.items():
             _storable(key)
-            _storable(item)
+            _storable(item, depth + 1)
 
 
 def _attributes(value: dict[str, Any]) -> dict[str, Any]:
