@@ -86,6 +86,33 @@ def test_a_file_is_written_where_it_is_named(settings: Settings, tmp_path: Path)
     assert [file.name for file in tmp_path.glob("*.part")] == []
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("option", ["--output", "--rejects"])
+def test_a_link_is_neither_replaced_nor_followed(
+    settings: Settings, sql: psycopg.Connection, tmp_path: Path, option: str, is_there: bool
+) -> None:
+    """Root's `--output /dev/stdout > file` would replace the device of all; it is told before anything is done."""
+    target, link, source = tmp_path / "target", tmp_path / "link", tmp_path / "users.csv"
+    source.write_text(CSV)
+    if is_there:
+        target.write_text("precious")
+    link.symlink_to(target)
+    command = ["export"] if option == "--output" else ["import", str(source)]
+    result = CliRunner().invoke(app, ["users", *command, option, str(link), "--root", str(settings.root)])
+    assert (result.exit_code, "is a link" in result.stderr, result.stdout) == (Exit.TROUBLE, True, "")
+    assert link.readlink() == target
+    assert (target.read_text() if target.exists() else None) == ("precious" if is_there else None)
+    assert sql_tags(sql) == []
+    assert sql.execute("SELECT FROM audit_events WHERE action = 'users:export'").rowcount == 0
+
+
+def test_a_link_to_a_pipe_is_as_good_as_it(settings: Settings) -> None:
+    """`--output /dev/stdout | gzip` goes on to work."""
+    command = [*AI_ADMIN, "users", "export", "--output", "/dev/stdout", "--root", str(settings.root)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=True)
+    assert json.loads(done.stdout)["tag"] == "zz-owner"
+
+
 def test_a_report_that_cannot_be_written_is_told_first(
     settings: Settings, sql: psycopg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

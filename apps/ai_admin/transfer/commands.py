@@ -98,7 +98,7 @@ def import_file(
         chosen = form.value if form else _SUFFIXES.get(file.suffix.lower())
         if chosen is None:
             raise failure(f"the format of {file.name} is not known; give it with --format", Exit.TROUBLE)
-        report = rejects or _report_beside(file)
+        report = _no_link(rejects or _report_beside(file))
         with _source(file) as source:
             outcome = _imported(settings, source, chosen, match.value if match else None, dry_run=dry_run)
         if outcome.summary.rejected:
@@ -172,6 +172,8 @@ def export(
     """
     with _told():
         settings = load_settings(root)
+        if output is not None:
+            _no_link(output)
         pairs = [(name, value) for name, _, value in (each.partition("=") for each in where or ())]
         asked = read_pairs(UserFilter, urlencode(pairs), "where")
         chunks = export_users(settings, service("users export"), asked, form.value if form else "ndjson")
@@ -204,6 +206,17 @@ def _report_beside(file: Path) -> Path:
         told = f"rows that are refused cannot be written to {report}; name another file with --rejects"
         raise failure(told, Exit.TROUBLE)
     return report
+
+
+def _no_link(path: Path) -> Path:
+    """The path, where it is no link to a file: to put a file in its place, or to write where it leads, may be wrong.
+
+    Links to pipes and devices are as good as these: /dev/stdout is one, unless standard output is a file.
+    """
+    if path.is_symlink() and (path.is_file() or not path.exists()):
+        told = f"{path} is a link, which is neither replaced nor followed; name the file itself, or use standard output"
+        raise failure(told, Exit.TROUBLE)
+    return path
 
 
 @contextmanager
