@@ -16,20 +16,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, TypeVar
 from uuid import UUID
 
-import orjson
 import psycopg
 from psycopg.types.json import Jsonb
-from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from ai_admin.access.actors import Actor
 from ai_admin.access.standing import require_standing
 from ai_admin.audit import events
-from ai_admin.audit.events import Action
 from ai_admin.config import Settings
 from ai_admin.database import Connection, Row, domain_error
 from ai_admin.errors import (
@@ -37,15 +33,13 @@ from ai_admin.errors import (
     DatabaseUnavailable,
     DuplicateEmail,
     DuplicateTag,
-    RequestInvalid,
     SchemaOutdated,
     Unauthenticated,
 )
 from ai_admin.etags import Precondition
-from ai_admin.folding import sort_key, words
-from ai_admin.http.validation import details_of
 from ai_admin.sql import queries
-from ai_admin.transfer.formats import FORMATS, WRITTEN, Format, Match, Record
+from ai_admin.transfer.formats import FORMATS, Format, Match
+from ai_admin.transfer.records import STAGED, Batch, NewUser, batches
 from ai_admin.transfer.rejects import KeptRejects, Reject, reject
 from ai_admin.transfer.session import session
 from ai_admin.users import directory
@@ -54,9 +48,6 @@ from ai_admin.users.schemas import AiUserCreate, AiUserUpdate, Kind, Role
 # Records a transaction.
 BATCH = 2_000
 _SQL = {name: sql.replace("{columns}", directory.COLUMNS) for name, sql in queries("transfer").items()}
-_STAGED = (
-    "id", "tag", "email", "name", "name_key", "kind", "role", "status", "models", "attributes", "words", "audit_key",
-)  # fmt: skip
 _ANY_VERSION = Precondition(None)
 # What ends the import; every other error of the API is of one record.
 _ENDING = (Unauthenticated, DatabaseUnavailable, SchemaOutdated)
@@ -65,16 +56,6 @@ _Item = TypeVar("_Item")
 
 class ImportElsewhere(Exception):
     """Another process is importing this file."""
-
-
-class ImportedUser(AiUserCreate):
-    """A user of a file: what the API takes, and what an export has on top, which is left alone."""
-
-    id: object = None
-    created_at: object = None
-    updated_at: object = None
-    deleted_at: object = None
-    version: object = None
 
 
 @dataclass
@@ -120,26 +101,6 @@ class Outcome:
             yield from rejects_of(settings, self.id)
 
 
-class _New(NamedTuple):
-    """A valid record: the whole user, as the API would create them, and which members the file has.
-
-    `staged` and `event` are what creating the user takes, made beforehand.
-    """
-
-    line: int
-    user: dict[str, Any]
-    sent: frozenset[str]
-    staged: tuple[str | None, ...]
-    event: events.PreparedEvent
-
-
-class _Batch(NamedTuple):
-    records: int
-    position: int
-    users: list[_New]
-    rejects: list[Reject]
-
-
 def import_users(
     settings: Settings,
     by: Actor,
@@ -173,7 +134,7 @@ def import_users(
         run = _Run(connection, by, chosen, by_members, place and place[0], most_rejects)
         resumed_at = done.records
         progress(Progress(0, size, done))
-        for each in _ahead(_batches(file, by, chosen, resumed_at, batch)):
+        for each in _ahead(batches(file, by, chosen, resumed_at, batch)):
             done.add(run.take(each, done))
             progress(Progress(each.position, size, done))
         if place is not None:
@@ -220,50 +181,6 @@ def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
             yield item
 
 
-def _batches(file: IO[bytes], by: Actor, form: Format, skipped: int, size: int) -> Iterator[_Batch]:
-    records = islice(form.read(file), skipped, None)
-    while taken := list(islice(records, size)):
-        users: list[_New] = []
-        rejects: list[Reject] = []
-        for record in taken:
-            try:
-                users.append(_validated(record, by))
-            except RequestInvalid as error:
-                rejects.append(reject(record.line, error))
-        yield _Batch(len(taken), file.tell(), users, rejects)
-
-
-def _validated(record: Record, by: Actor) -> _New:
-    """The user of a record. Raises `RequestInvalid` as the API does for the same members."""
-    if isinstance(record.members, str):
-        raise RequestInvalid.at("body", message=record.members)
-    try:
-        if isinstance(record.members, bytes):
-            new = ImportedUser.model_validate_json(record.members)
-        else:
-            new = ImportedUser.model_validate(record.members)
-    except ValidationError as error:
-        raise RequestInvalid(details=details_of(error, "body")) from None
-    user: dict[str, Any] = {
-        "tag": new.tag,
-        "email": new.email,
-        "name": new.name or new.tag,
-        "kind": new.kind.value,
-        "role": new.role.value,
-        "status": new.status,
-        "models": new.models,
-        "attributes": new.attributes,
-    }
-    sent = new.model_fields_set & _WRITTEN
-    user_id, audit_key = uuid7(), os.urandom(32)
-    event = events.prepared(by, Action.USERS_CREATE, user_id, audit_key, events.changed({}, user))
-    staged = _staged(user_id, user, audit_key)
-    return _New(record.line, user, frozenset(sent if new.name else sent - {"name"}), staged, event)
-
-
-_WRITTEN = frozenset(WRITTEN)
-
-
 class _Run:
     """An import at work on its connection. `kept` are the rejects of a dry run."""
 
@@ -287,7 +204,7 @@ class _Run:
         if import_id is None:
             connection.execute(_SQL["foresee"])
 
-    def take(self, batch: _Batch, done: Summary) -> Summary:
+    def take(self, batch: Batch, done: Summary) -> Summary:
         """Take the batch that comes behind what is done; all of it, or nothing."""
         with self._connection.transaction():
             if self._id is not None:
@@ -315,7 +232,7 @@ class _Run:
                     copy.write_row((self._id, each.line, Jsonb(each.problem)))
         self._connection.execute(_SQL["advance"], {"id": self._id, **asdict(summary)})
 
-    def _take_distinct(self, users: list[_New], summary: Summary, rejects: list[Reject]) -> None:
+    def _take_distinct(self, users: list[NewUser], summary: Summary, rejects: list[Reject]) -> None:
         """Take users of whom no two have a tag or an email address in common."""
         inserted = self._insert([user for user in users if self._is_plain(user)])
         summary.created += len(inserted)
@@ -335,7 +252,7 @@ class _Run:
 
     # Users who are new
 
-    def _is_plain(self, new: _New) -> bool:
+    def _is_plain(self, new: NewUser) -> bool:
         """Whether nothing but a conflict can stand in the way of creating this user."""
         user = new.user
         if user["role"] == Role.OWNER or (user["kind"] == Kind.HUMAN and user["email"] is None):
@@ -348,13 +265,13 @@ class _Run:
                 self._roles[user["role"]] = error
         return self._roles[user["role"]] is None
 
-    def _insert(self, users: list[_New]) -> set[str]:
+    def _insert(self, users: list[NewUser]) -> set[str]:
         """Create those whose tag and address nobody has; returns their tags."""
         if not users:
             return set()
         with self._connection.cursor() as cursor:
             cursor.execute("TRUNCATE staged_users")
-            with cursor.copy(f"COPY staged_users ({', '.join(_STAGED)}) FROM STDIN") as copy:
+            with cursor.copy(f"COPY staged_users ({', '.join(STAGED)}) FROM STDIN") as copy:
                 for new in users:
                     copy.write_row(new.staged)
             if self._id is None:
@@ -365,7 +282,7 @@ class _Run:
         events.write_prepared(self._connection, [new.event for new in users if new.user["tag"] in inserted])
         return inserted
 
-    def _foresee(self, users: list[_New]) -> set[str]:
+    def _foresee(self, users: list[NewUser]) -> set[str]:
         """For a dry run: the tags of those who would be created, who are remembered for later records."""
         tags = {row["tag"] for row in self._connection.execute(_SQL["would_insert"])}
         with self._connection.cursor() as cursor, cursor.copy("COPY foreseen_users FROM STDIN") as copy:
@@ -380,7 +297,7 @@ class _Run:
             return "email", user["email"].lower()
         return "tag", user["tag"]
 
-    def _present(self, users: list[_New]) -> dict[tuple[str, str], Row]:
+    def _present(self, users: list[NewUser]) -> dict[tuple[str, str], Row]:
         """Those users of the directory whom the records name, by key."""
         found: dict[tuple[str, str], Row] = {}
         keys = [self._key(new.user) for new in users]
@@ -391,11 +308,11 @@ class _Run:
                 found |= {(member, row[member].lower()): row for row in rows}
         return found
 
-    def _changes(self, new: _New) -> dict[str, Any]:
+    def _changes(self, new: NewUser) -> dict[str, Any]:
         """What the record says about a user who is there."""
         return {member: new.user[member] for member in new.sent - self._only_new}
 
-    def _take_one(self, new: _New, summary: Summary) -> None:
+    def _take_one(self, new: NewUser, summary: Summary) -> None:
         """Create or change one user as the API does. Raises what it raises, as domain errors."""
         if self._id is None and self._is_foreseen(new, summary):
             return
@@ -417,7 +334,7 @@ class _Run:
         else:
             summary.changed += 1
 
-    def _is_foreseen(self, new: _New, summary: Summary) -> bool:
+    def _is_foreseen(self, new: NewUser, summary: Summary) -> bool:
         """Whether a record before this one would have created the user; raises what then stands in the way."""
         asked = {"tag": new.user["tag"], "email": new.user["email"] and new.user["email"].lower()}
         rows = self._connection.execute(_SQL["foreseen"], asked).fetchall()
@@ -433,32 +350,13 @@ class _Run:
         return True
 
 
-def _named(new: _New) -> dict[str, Any]:
+def _named(new: NewUser) -> dict[str, Any]:
     return {"tag": new.user["tag"], "name": new.user["name"]}
 
 
-def _staged(user_id: UUID, user: dict[str, Any], audit_key: bytes) -> tuple[str | None, ...]:
-    tag, email, name = user["tag"], user["email"], user["name"]
-    return (
-        str(user_id),
-        tag,
-        email,
-        name,
-        sort_key(name),
-        user["kind"],
-        user["role"],
-        user["status"],
-        # Neither a pattern of models nor a word has a blank in it.
-        " ".join(user["models"]),
-        orjson.dumps(user["attributes"]).decode(),
-        " ".join(words(tag, email, name)),
-        f"\\x{audit_key.hex()}",
-    )
-
-
-def _chunks(users: Iterable[_New]) -> Iterator[list[_New]]:
+def _chunks(users: Iterable[NewUser]) -> Iterator[list[NewUser]]:
     """The users in their order, cut wherever one has the tag or address of one before: they follow one another."""
-    chunk: list[_New] = []
+    chunk: list[NewUser] = []
     seen: set[str] = set()
     for new in users:
         # An address has an @, and a tag has none.

@@ -1,0 +1,123 @@
+"""Records of a file made ready to be taken: validated as the API does, with all that creating their users takes.
+
+This needs no database: a batch is made ready while the one before it is written.
+"""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from typing import IO, Any, NamedTuple
+from uuid import UUID
+
+import orjson
+from pydantic import ValidationError
+from uuid_utils.compat import uuid7
+
+from ai_admin.access.actors import Actor
+from ai_admin.audit import events
+from ai_admin.audit.events import Action
+from ai_admin.errors import RequestInvalid
+from ai_admin.folding import sort_key, words
+from ai_admin.http.validation import details_of
+from ai_admin.transfer.formats import WRITTEN, Format, Record
+from ai_admin.transfer.rejects import Reject, reject
+from ai_admin.users.schemas import AiUserCreate
+
+# What of a new user goes into the staging table.
+STAGED = (
+    "id", "tag", "email", "name", "name_key", "kind", "role", "status", "models", "attributes", "words", "audit_key",
+)  # fmt: skip
+_WRITTEN = frozenset(WRITTEN)
+
+
+class ImportedUser(AiUserCreate):
+    """A user of a file: what the API takes, and what an export has on top, which is left alone."""
+
+    id: object = None
+    created_at: object = None
+    updated_at: object = None
+    deleted_at: object = None
+    version: object = None
+
+
+class NewUser(NamedTuple):
+    """A valid record: the whole user, as the API would create them, and which members the file has.
+
+    `staged` and `event` are what creating the user takes, made beforehand.
+    """
+
+    line: int
+    user: dict[str, Any]
+    sent: frozenset[str]
+    staged: tuple[str | None, ...]
+    event: events.PreparedEvent
+
+
+class Batch(NamedTuple):
+    """Some records of a file, one behind the other: how many, and up to which octet they are read."""
+
+    records: int
+    position: int
+    users: list[NewUser]
+    rejects: list[Reject]
+
+
+def batches(file: IO[bytes], by: Actor, form: Format, skipped: int, size: int) -> Iterator[Batch]:
+    """The records of the file behind those `skipped`, `size` at once; those that are not valid as rejects."""
+    records = islice(form.read(file), skipped, None)
+    while taken := list(islice(records, size)):
+        users: list[NewUser] = []
+        rejects: list[Reject] = []
+        for record in taken:
+            try:
+                users.append(_validated(record, by))
+            except RequestInvalid as error:
+                rejects.append(reject(record.line, error))
+        yield Batch(len(taken), file.tell(), users, rejects)
+
+
+def _validated(record: Record, by: Actor) -> NewUser:
+    """The user of a record. Raises `RequestInvalid` as the API does for the same members."""
+    if isinstance(record.members, str):
+        raise RequestInvalid.at("body", message=record.members)
+    try:
+        if isinstance(record.members, bytes):
+            new = ImportedUser.model_validate_json(record.members)
+        else:
+            new = ImportedUser.model_validate(record.members)
+    except ValidationError as error:
+        raise RequestInvalid(details=details_of(error, "body")) from None
+    user: dict[str, Any] = {
+        "tag": new.tag,
+        "email": new.email,
+        "name": new.name or new.tag,
+        "kind": new.kind.value,
+        "role": new.role.value,
+        "status": new.status,
+        "models": new.models,
+        "attributes": new.attributes,
+    }
+    sent = new.model_fields_set & _WRITTEN
+    user_id, audit_key = uuid7(), os.urandom(32)
+    event = events.prepared(by, Action.USERS_CREATE, user_id, audit_key, events.changed({}, user))
+    staged = _staged(user_id, user, audit_key)
+    return NewUser(record.line, user, frozenset(sent if new.name else sent - {"name"}), staged, event)
+
+
+def _staged(user_id: UUID, user: dict[str, Any], audit_key: bytes) -> tuple[str | None, ...]:
+    tag, email, name = user["tag"], user["email"], user["name"]
+    return (
+        str(user_id),
+        tag,
+        email,
+        name,
+        sort_key(name),
+        user["kind"],
+        user["role"],
+        user["status"],
+        # Neither a pattern of models nor a word has a blank in it.
+        " ".join(user["models"]),
+        orjson.dumps(user["attributes"]).decode(),
+        " ".join(words(tag, email, name)),
+        f"\\x{audit_key.hex()}",
+    )
