@@ -116,7 +116,7 @@ class Page:
 
 
 def fetch_page(connection: Connection, listing: Listing, conditions: Conditions, order: Order, window: Window) -> Page:
-    """One page of the list: mostly one query, two where few rows match, a few more where rows hide from both."""
+    """One page of the list: mostly one query, a few more where few rows match or all stand far off."""
     query = _Query(listing, conditions, order, window)
     rows = _find(connection, query)
     page = rows[: window.size]
