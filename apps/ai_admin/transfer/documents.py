@@ -4,11 +4,15 @@ A file may hold several documents, one behind the other: that is how a list come
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import IO, Any
 
 import ijson
 
 from ai_admin.transfer.tables import BYTE_ORDER_MARK, FileInvalid
+
+# The parser names the place of each value from the top: what that costs grows with the square of the depth.
+DEEPEST_DOCUMENT = 5_000
 
 
 def read_documents(file: IO[bytes], place: str) -> Iterator[Any]:
@@ -17,6 +21,7 @@ def read_documents(file: IO[bytes], place: str) -> Iterator[Any]:
     Raises `FileInvalid` where JSON ends, and where there is nothing.
     """
     _skip_mark(file)
+    _require_shallow(file)
     found = 0
     try:
         # Numbers as floats: jsonb and the API keep no more of them either.
@@ -29,6 +34,21 @@ def read_documents(file: IO[bytes], place: str) -> Iterator[Any]:
         raise FileInvalid(f"The document is no JSON after {found} users: {told}") from None
     if not found:
         raise FileInvalid(f"The document has no users at {place}")
+
+
+def _require_shallow(file: IO[bytes]) -> None:
+    """Raise `FileInvalid` where values stand in more values than any user has, before they are put together."""
+    start, depth = file.tell(), 0
+    # What is no JSON the reading itself tells of, and how far it came.
+    with suppress(ijson.JSONError):
+        for event, _ in ijson.basic_parse(file, use_float=True, multiple_values=True):
+            depth += _STEPS.get(event, 0)
+            if depth > DEEPEST_DOCUMENT:
+                raise FileInvalid(f"The document is nested deeper than {DEEPEST_DOCUMENT}")
+    file.seek(start)
+
+
+_STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
 
 def require_total(file: IO[bytes], found: int) -> None:
