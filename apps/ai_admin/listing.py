@@ -195,8 +195,12 @@ def _without_frequent(connection: Connection, listing: Listing, conditions: Cond
     plan = _plan(connection, f"SELECT {tests}", conditions)
     rows = dict(zip(gathered, [test["Plan Rows"] for test in plan["Plans"]], strict=True))
     frequent = {item for item in gathered if rows[item] > FREQUENT * min(rows.values())}
-    # No index serves this form.
-    return [replace(item, sql=f"({item.sql}) IS TRUE") if item in frequent else item for item in conditions.items]
+    return [_unindexed(item) if item in frequent else item for item in conditions.items]
+
+
+def _unindexed(item: Condition) -> Condition:
+    """The condition in a form that no index serves, so that it is looked up in the rows."""
+    return replace(item, sql=f"({item.sql}) IS TRUE")
 
 
 def _estimate(connection: Connection, listing: Listing, conditions: Conditions) -> int:
@@ -346,11 +350,8 @@ class _Query:
         return self._page(f"found AS (SELECT key, id FROM ({stretch}) AS stretch {_where(self._across)})", "0")
 
     def walk_to_bound(self) -> str:
-        """The page along the order as far as the bound: the planner knows that only the page is wanted.
-
-        What must be looked up in the rows has a form that no index serves.
-        """
-        across = [replace(item, sql=f"({item.sql}) IS TRUE") for item in self._across]
+        """The page along the order as far as the bound: the planner knows that only the page is wanted."""
+        across = map(_unindexed, self._across)
         rows = f"SELECT {self._order.expression} AS key, id FROM {self.listing.table}"
         return self._page(f"found AS ({rows} {_where([*self.stretch, *across])})", "0")
 
@@ -360,12 +361,7 @@ class _Query:
         With a budget among so many of them and one more: `matched` tells whether those were all. They are
         materialized, so that the planner chooses as if all were wanted.
         """
-        conditions = [*items, *self._start, *self._bound(self._order.blocks)]
-        matches = f"""
-            matches AS MATERIALIZED (
-                SELECT {self._order.expression} AS key, id FROM {self.listing.table} {_where(conditions)}
-            )
-        """
+        matches = self._matches([*items, *self._start, *self._bound(self._order.blocks)])
         if budget is None:
             return self._page(f"{matches}, found AS (SELECT * FROM matches)", "0")
         found = f"found AS NOT MATERIALIZED (SELECT * FROM matches LIMIT {budget + 1})"
@@ -373,15 +369,18 @@ class _Query:
 
     def last_in_sample(self, items: list[Condition]) -> str:
         """The key of the match in the sample that stands where the page and one more row would end."""
-        conditions = [*items, *self._start, Condition("id", self.listing.dense)]
-        order = replace(self._order, expression="key").sql
         # Materialized, or the planner would walk along the order for so few, past all that stands before them.
+        matches = self._matches([*items, *self._start, Condition("id", self.listing.dense)])
+        order = replace(self._order, expression="key").sql
         return f"""
-            WITH matches AS MATERIALIZED (
-                SELECT {self._order.expression} AS key, id FROM {self.listing.table} {_where(conditions)}
-            )
+            WITH {matches}
             SELECT key::text AS bound FROM matches ORDER BY {order} LIMIT 1 OFFSET {self.wanted - 1}
         """
+
+    def _matches(self, conditions: list[Condition]) -> str:
+        """The rows that fulfil the conditions, by key and id, as if all were wanted."""
+        rows = f"SELECT {self._order.expression} AS key, id FROM {self.listing.table} {_where(conditions)}"
+        return f"matches AS MATERIALIZED ({rows})"
 
     def _page(self, found: str, matched: str) -> str:
         """Sort what was found; only the rows of the page are read whole. One row more tells of a next page."""
