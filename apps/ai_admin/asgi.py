@@ -59,13 +59,17 @@ class AsgiApplication:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One HTTP request."""
         environ = _environ(scope)
+        arriving = _Receiver(receive, has_more=_has_body(environ))
         if scope["path"] in self._streamed:
-            environ["wsgi.input"] = _Arriving(receive, asyncio.get_running_loop(), self._body_timeout_s)
+            environ["wsgi.input"] = _Arriving(arriving, asyncio.get_running_loop(), self._body_timeout_s)
         else:
-            environ["wsgi.input"] = await self._body(environ, receive)
+            environ["wsgi.input"] = await self._body(environ, arriving)
         threads = self._probe_threads if scope["path"] in _PROBES else self._threads
         in_thread = asyncio.get_running_loop().run_in_executor
         (status, headers), body, rest = await in_thread(threads, self._run, environ)
+        if arriving.has_more and environ["SERVER_PROTOCOL"] != "HTTP/2":
+            # What is left of the body ends the connection: a caller who is not told sends its next request into it.
+            headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if rest is not None:
             await self._stream(rest, receive, send)
@@ -89,12 +93,10 @@ class AsgiApplication:
             gone.cancel()
             await in_thread(self._threads, _close, chunks)
 
-    async def _body(self, environ: dict[str, Any], receive: Receive) -> io.IOBase:
+    async def _body(self, environ: dict[str, Any], receive: "_Receiver") -> io.IOBase:
         """The body as a file; empty where none is awaited, and where its declared length says that none is taken."""
-        length = int(environ.get("CONTENT_LENGTH", 0))
-        # HTTP/2 needs neither of the two headers by which HTTP/1.1 says that a body follows.
-        follows = length or "HTTP_TRANSFER_ENCODING" in environ or environ["SERVER_PROTOCOL"] == "HTTP/2"
-        if environ["REQUEST_METHOD"] not in _WITH_BODY or not follows or length > self._max_body_bytes:
+        is_too_long = int(environ.get("CONTENT_LENGTH", 0)) > self._max_body_bytes
+        if environ["REQUEST_METHOD"] not in _WITH_BODY or not receive.has_more or is_too_long:
             return io.BytesIO()
         try:
             return io.BytesIO(await asyncio.wait_for(self._collect(receive), self._body_timeout_s))
@@ -132,6 +134,19 @@ class AsgiApplication:
             return head, b"".join(chunks), None
         finally:
             _close(chunks)
+
+
+class _Receiver:
+    """An ASGI `receive` that remembers whether there is more of the body to come."""
+
+    def __init__(self, receive: Receive, *, has_more: bool) -> None:
+        self._receive = receive
+        self.has_more = has_more
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        self.has_more = message.get("more_body", False)
+        return message
 
 
 class _Arriving(io.RawIOBase):
@@ -182,6 +197,12 @@ def _close(chunks: Iterable[bytes]) -> None:
     """PEP 3333: the server calls `close` of an answer's body, where it has one."""
     if close := getattr(chunks, "close", None):
         close()
+
+
+def _has_body(environ: dict[str, Any]) -> bool:
+    """Whether a body follows the head. HTTP/2 needs neither of the two headers by which HTTP/1.1 says so."""
+    has_length = environ.get("CONTENT_LENGTH", "0") != "0"
+    return has_length or "HTTP_TRANSFER_ENCODING" in environ or environ["SERVER_PROTOCOL"] == "HTTP/2"
 
 
 def _path(raw: bytes) -> str:

@@ -156,6 +156,25 @@ def test_a_body_nobody_needs_is_not_awaited(server: httpx.Client) -> None:
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(
+    ("method", "length", "stays"),
+    [("POST", 2_000_000, False), ("GET", 10, False), ("POST", 2, True), ("DELETE", 0, True)],
+)
+def test_an_answer_says_whether_its_connection_goes_on(
+    server: httpx.Client, method: str, length: int, stays: bool
+) -> None:
+    """One whose body was left unread ends: unless this is said, the next request runs into the end (RFC 9112, 9.6)."""
+    body = b" " * length
+    answer = server.request(method, f"{USERS}/x", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code >= 400
+    assert answer.headers.get("connection") == (None if stays else "close")
+    with connected(server) as connection:
+        connection.sendall(head(method, f"{USERS}/x", f"Content-Length: {length}") + body[:10])
+        if stays:
+            connection.sendall(head("GET", USERS, "Connection: close"))
+        assert rest(connection).count(b"HTTP/1.1 ") == 1 + stays
+
+
 def test_lines_of_one_header_are_one_list(server: httpx.Client) -> None:
     """RFC 9110, 5.3: of two If-Match lines either may fit, and two keys are no key."""
     path = target(server, "PUT", "lines")

@@ -159,7 +159,8 @@ def test_names_of_columns_in_any_case() -> None:
     assert next(read_open_webui(io.BytesIO(b"NAME;email;Role\nAda;ada@example.com;user\n"))).line == 2
 
 
-ANY = st.text(st.characters(codec="utf-8"), max_size=20) | st.sampled_from(
+# No user has U+0000, and csv writes none before CPython 3.11.
+ANY = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20) | st.sampled_from(
     ["=1", "'=1", "''x", "-", "+a", "@b", "\tc", '"', ",;\t", "\r\n", "'", " "]
 )
 
