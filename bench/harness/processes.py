@@ -24,7 +24,7 @@ from granian import Granian
 from granian.constants import Interfaces
 from granian.log import LogLevels
 Granian(sys.argv[1], address="127.0.0.1", port=int(sys.argv[2]), interface=Interfaces.ASGINL, websockets=False,
-        workers=int(sys.argv[3]), factory=True, log_level=LogLevels.error).serve()
+        workers=int(sys.argv[3]), factory=True, workers_kill_timeout=1, log_level=LogLevels.error).serve()
 """
 
 
@@ -90,18 +90,22 @@ def product(settings: Settings, workers: int = 1) -> Iterator[Server]:
 
 @contextmanager
 def other(factory: str, settings: Settings, workers: int = 1) -> Iterator[Server]:
-    """Another application, named as `module:factory`, under the same server."""
+    """Another application, named as `module:factory`, under the same server; so are its database connections.
+
+    It is ended after a second, whatever it does.
+    """
     port = _free_port()
-    with _running(["-c", _OTHER, factory, str(port), str(workers)], settings, port) as tree:
+    with _running(["-c", _OTHER, factory, str(port), str(workers)], settings, port, PGAPPNAME=factory) as tree:
         yield Server(port, tree)
 
 
 @contextmanager
-def _running(arguments: list[str], settings: Settings, port: int) -> Iterator[Tree]:
+def _running(arguments: list[str], settings: Settings, port: int, **variables: str) -> Iterator[Tree]:
     environment = {
         **os.environ,
         "PYTHONPATH": f"{_BENCH}{os.pathsep}{_BENCH.parent / 'apps'}",
         ROOT_VARIABLE: str(settings.root),
+        **variables,
     }
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=log, stderr=log)

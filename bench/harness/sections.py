@@ -30,8 +30,9 @@ _LOAD = 0.5
 # What one process can send without being what is measured.
 _MOST_ARRIVALS = 1_000
 _HANGS = 30
-_SETTLES = 300
-_ACTIVE = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid()"
+_PLAIN = "harness.plain:create"
+_END_MS = 60_000
+_END_PLAIN = "SELECT bool_and(pg_terminate_backend(pid, %s)) FROM pg_stat_activity WHERE application_name = %s"
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 
 
@@ -86,7 +87,6 @@ def rates(directory: Directory, folder: Path, rounds: int, seconds: float, conso
     with ExitStack() as servers:
         ours = servers.enter_context(product(directory.settings))
         bare = servers.enter_context(other("harness.bare:create", directory.settings))
-        plain = servers.enter_context(other("harness.plain:create", directory.settings))
         for round_ in range(1, rounds + 1):
             for work in asked:
                 console.print(f"[bold]==>[/] Round {round_} of {rounds}: {work.name}")
@@ -103,7 +103,7 @@ def rates(directory: Directory, folder: Path, rounds: int, seconds: float, conso
                 if work.name in scripts:
                     kept.pgbench.append(yardsticks.rate(directory.settings, scripts[work.name], seconds, CONNECTIONS))
                 if work.plain:
-                    compared = _plain_loop(plain, directory, work.plain, seconds)
+                    compared = _plain_loop(directory, work.plain, seconds)
                     kept.plain.append(compared.a_second)
                     kept.errors += compared.errors
                 if work.creates:
@@ -115,6 +115,8 @@ def rates(directory: Directory, folder: Path, rounds: int, seconds: float, conso
             server = bare if work.name == floor().name else ours
             each.arrivals_a_second = min(each.a_second * _LOAD, _MOST_ARRIVALS)
             latencies = arrivals(server.port, work.requests, each.arrivals_a_second, seconds * 2)
+            if latencies.errors:
+                console.print(f"[red]wrong:[/] {dict(latencies.errors)}")
             each.percentiles_ms = _milliseconds(latencies)
             each.errors += latencies.errors.total()
             each.server_mib = server.tree.memory()
@@ -135,17 +137,14 @@ def _rate(server: Server, work: Workload, seconds: float, database: Tree) -> tup
     )
 
 
-def _plain_loop(server: Server, directory: Directory, requests: Sequence[Request], seconds: float) -> Rate:
-    """The plain way's rate. What the generator has given up still runs in the database: its end is awaited."""
-    found = closed_loop(server.port, requests, seconds)
+def _plain_loop(directory: Directory, requests: Sequence[Request], seconds: float, workers: int = 1) -> Rate:
+    """The plain way's rate. Server and queries are ended: it goes on with what the generator has given up long ago."""
+    with other(_PLAIN, directory.settings, workers) as server:
+        found = closed_loop(server.port, requests, seconds)
     with _admin(directory) as connection:
-        until = time.monotonic() + _SETTLES
-        while time.monotonic() < until:
-            row = connection.execute(_ACTIVE).fetchone()
-            if row == (0,):
-                return found
-            time.sleep(0.1)
-    raise RuntimeError(f"the plain way's queries have not ended within {_SETTLES} seconds")
+        if connection.execute(_END_PLAIN, [_END_MS, _PLAIN]).fetchone() == (False,):
+            raise RuntimeError("the plain way's queries do not end")
+    return found
 
 
 def _figures(name: str, found: _Samples) -> Figures:
@@ -227,14 +226,11 @@ def deep(directory: Directory, page: int, size: int, seconds: float) -> Deep:
     cursor = directory.cursor_at((page - 1) * size, size)
     target, plain_target = f"{USERS}?size={size}", f"/users?size={size}"
     pages = ((f"{target}&cursor={cursor}", f"{plain_target}&page={page}"), (target, plain_target))
-    with (
-        product(directory.settings, workers=2) as ours,
-        other("harness.plain:create", directory.settings, workers=2) as plain,
-    ):
-        found = []
+    found = []
+    with product(directory.settings, workers=2) as ours:
         for path, plain_path in pages:
             found.append(closed_loop(ours.port, [get(path, directory.key)], seconds))
-            found.append(_plain_loop(plain, directory, [get(plain_path)], seconds))
+            found.append(_plain_loop(directory, [get(plain_path)], seconds, workers=2))
     a, b, c, d = (rate.a_second for rate in found)
     return Deep(page, size, directory.users, a, b, c, d, sum(rate.errors for rate in found))
 
@@ -380,7 +376,7 @@ def wrong_answers(directory: Directory) -> list[str]:
     """What differs between our answers and the plain way's: the same users, in the same order, at any depth."""
     found = []
     headers = {"Authorization": f"Bearer {directory.key}"}
-    with product(directory.settings) as ours, other("harness.plain:create", directory.settings) as plain:
+    with product(directory.settings) as ours, other(_PLAIN, directory.settings) as plain:
         a = httpx.Client(base_url=f"http://127.0.0.1:{ours.port}", headers=headers, trust_env=False)
         b = httpx.Client(base_url=f"http://127.0.0.1:{plain.port}", trust_env=False)
         with a, b:
