@@ -46,13 +46,14 @@ pip_install() {
 
 # Installs a lock, from wheels but for the package named second. Shows one line that counts the packages, and all
 # that pip said where it failed. A lock is whole, so pip resolves nothing: before 23.3 it would take the newest release
-# of what is needed with an extra, whatever the lock says.
+# of what is needed with an extra, whatever the lock says. Python compiles what is imported when it is: pip would
+# take as long for compiling everything as for the rest.
 install_lock() {
   log=$environment/install.log
   total=$(grep -c '==' "$1")
   {
-    pip_install --require-hashes --no-deps --only-binary :all: --no-binary "$2" --disable-pip-version-check --no-color --progress-bar off \
-      --requirement "$1" 2>&1 && echo "install: complete"
+    pip_install --require-hashes --no-deps --only-binary :all: --no-binary "$2" --no-compile \
+      --disable-pip-version-check --no-color --progress-bar off --requirement "$1" 2>&1 && echo "install: complete"
   } | tee "$log" | awk -v total="$total" '
     /^Collecting/ { printf "\r\033[K    %d of at most %d  %s", ++n, total, $2 }
     /^Installing collected/ { printf "\r\033[K    unpacking" }

@@ -38,9 +38,9 @@ AS_OWNER = {"Authorization": f"Bearer {OWNER_KEY}"}
 _counter = itertools.count()
 # Files that take long, whatever the number of their tests: the last one to end must not run alone.
 _LONG = {
-    f"test_{name}"
-    for name in ("plans", "generated_requests", "together", "rotation", "package", "server", "backup", "local")
-}
+    "test_backup", "test_commands_in_docs", "test_generated_requests", "test_local", "test_package", "test_plans",
+    "test_rotation", "test_server", "test_together",
+}  # fmt: skip
 # Databases that tests have done with, the earliest first.
 _given_back: defaultdict[EmbeddedPostgres, deque[str]] = defaultdict(deque)
 _CATALOGS = (

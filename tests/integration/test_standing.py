@@ -489,9 +489,13 @@ def test_a_refusal_says_whose_credential_it_was(api: httpx.Client, sql: psycopg.
 def test_a_flood_hides_no_other_refusal(api: httpx.Client, flood: str) -> None:
     """Refusals are recorded at a limited rate, which one caller could use up for all."""
     member, other = (bearer(key_of(api, user_of(api, tag))["key"]) for tag in ("member", "other"))
-    for _ in range(60):
-        api.get(USERS, headers={"Authorization": "x"} if flood == "nobody" else other)
+    sent = 0
+    # On a slow machine the first of them are within the rate.
+    while len(events(api, action="access:refuse")) == sent < 180:
+        for _ in range(60):
+            api.get(USERS, headers={"Authorization": "x"} if flood == "nobody" else other)
+        sent += 60
     api.get(USERS, headers=member)
     me = api.get(ME, headers=member).json()["id"]
     assert len(events(api, action="access:refuse", actor=me)) == 1
-    assert len(events(api, action="access:refuse")) < 61
+    assert len(events(api, action="access:refuse")) < sent + 1
