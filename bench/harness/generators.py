@@ -28,6 +28,8 @@ from harness.requests import DIGITS, NUMBER, Request
 CONNECTIONS = 16
 # A request that takes this long, in seconds, hangs.
 _HANGS = 60
+# Numbers that one loop has for itself: two that used the same would create the same user.
+_MOST_SENT = 1_000_000
 _SEPARATOR = "\x1e"
 _LUA = """
 local requests = {}
@@ -78,7 +80,7 @@ def closed_loop(port: int, requests: Sequence[Request], seconds: float, connecti
             % {
                 "requests": kept,
                 "separator": "\\30",
-                "first": next(_numbers) * 1000 % 10 ** (DIGITS - 1),
+                "first": next(_numbers) * _MOST_SENT % 10 ** (DIGITS - 1),
                 "mark": NUMBER,
                 "digits": DIGITS,
                 "numbered": str(any(NUMBER in request.raw for request in requests)).lower(),
