@@ -1,6 +1,6 @@
 """The whole benchmark: fill directories, start servers, load them, and write the report.
 
-    script/bench                  everything, into docs/benchmarks.md (about an hour and a half, 30 GB)
+    script/bench                  everything, into docs/benchmarks.md (about an hour, 30 GB)
     script/bench --only rates     one section
     script/bench --short          small directories and short loads; nothing is written, wrong answers fail
 
