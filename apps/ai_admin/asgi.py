@@ -145,27 +145,27 @@ class _Receiver:
 
     async def __call__(self) -> Message:
         message = await self._receive()
-        self.has_more = message.get("more_body", False)
+        if message["type"] == "http.request":
+            self.has_more = message["more_body"]
         return message
 
 
 class _Arriving(io.RawIOBase):
     """A body that is read, by a thread, as it arrives at the event loop."""
 
-    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
+    def __init__(self, receive: _Receiver, loop: asyncio.AbstractEventLoop, timeout_s: float) -> None:
         self._receive = receive
         self._loop = loop
         self._timeout_s = timeout_s
         self._part = b""
-        self._more = True
 
     def read(self, size: int = -1, /) -> bytes:
         """So many octets or fewer; none at the end. Raises `RequestTimeout`, and `BadRequest` where it breaks off."""
-        while not self._part and self._more:
+        while not self._part and self._receive.has_more:
             message = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
             if message["type"] != "http.request":
                 raise BadRequest(CUT_SHORT)
-            self._part, self._more = message["body"], message["more_body"]
+            self._part = message["body"]
         part = self._part if size < 0 else self._part[:size]
         self._part = self._part[len(part) :]
         return part
