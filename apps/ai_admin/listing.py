@@ -55,6 +55,9 @@ ENOUGH_IN_SPARSE = 31
 MANY = 300 * SAMPLED
 # A condition that so many times more rows fulfil than another is better looked up in the rows than in its index.
 FREQUENT = 5
+# The planner's own names begin with `#`, which no column or alias of a listing has. With a plain name such as `key`,
+# ORDER BY would take a listing's column of that name instead, and the list would be in the wrong order.
+_MATCHED, _ORDER_KEY = "#matched", "#order_key"
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,12 @@ class Order:
     @property
     def sql(self) -> str:
         """For ORDER BY; the id makes it total, so that no row stands on two pages (litellm #15762)."""
+        return self.by(self.expression, "id")
+
+    def by(self, key: str, row_id: str) -> str:
+        """Return the same order for ORDER BY, of rows whose key and id have these names."""
         direction = "DESC" if self.descending else "ASC"
-        return f"{self.expression} {direction}, id {direction}"
+        return f"{key} {direction}, {row_id} {direction}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ def fetch_page(connection: Connection, listing: Listing, conditions: Conditions,
     query = _Query(listing, conditions, order, window)
     rows = _find(connection, query)
     page = rows[: window.size]
-    keys = [row.pop("order_key") for row in page]
+    keys = [row.pop(_ORDER_KEY) for row in page]
     if not page:
         return Page(page, None)
     first, last = (Position(keys[at], str(page[at]["id"])) for at in (0, -1))
@@ -169,7 +176,7 @@ def _matches(listing: Listing, items: list[Condition], most: int) -> str:
     rows = f"SELECT FROM {listing.table} {_where(items)}"
     if listing.gathers(items) or any(item.pinpoint for item in items):
         # Probably all are wanted: materialized, so that the planner chooses as if they were.
-        return f"WITH matches AS MATERIALIZED ({rows}) SELECT FROM matches LIMIT {most}"
+        return f'WITH "#matches" AS MATERIALIZED ({rows}) SELECT FROM "#matches" LIMIT {most}'
     # Along the index of a range: with a LIMIT alone the planner would hope to meet matches early in the table.
     ordered = {order.expression for order in listing.orders.values()}
     along = next((f"ORDER BY {item.column}" for item in items if item.column in ordered), "")
@@ -282,7 +289,7 @@ def _run(connection: Connection, sql: str, query: "_Query", *, is_walk: bool = F
     # A seek is planned each time, with its own values. A walk goes along its order whatever they are, and planning it
     # takes longer than walking: psycopg prepares what comes often.
     rows = connection.execute(sql, query.values, prepare=None if is_walk else False).fetchall()
-    return rows, max((row.pop("matched") for row in rows), default=0)
+    return rows, max((row.pop(_MATCHED) for row in rows), default=0)
 
 
 def _where(items: list[Condition]) -> str:
@@ -343,17 +350,17 @@ class _Query:
     def walk(self, budget: int) -> str:
         """The page among the next so many rows of the order."""
         stretch = f"""
-            SELECT {self._order.expression} AS key, *
+            SELECT {self._order.expression} AS "#key", *
             FROM {self.listing.table} {_where(self.stretch)}
             ORDER BY {self._order.sql} LIMIT {budget}
         """
-        return self._page(f"found AS (SELECT key, id FROM ({stretch}) AS stretch {_where(self._across)})", "0")
+        rows = f'SELECT "#key", id FROM ({stretch}) AS "#stretch" {_where(self._across)}'
+        return self._page(f'"#found" AS ({rows})', "0")
 
     def walk_to_bound(self) -> str:
         """The page along the order as far as the bound: the planner knows that only the page is wanted."""
         across = map(_unindexed, self._across)
-        rows = f"SELECT {self._order.expression} AS key, id FROM {self.listing.table}"
-        return self._page(f"found AS ({rows} {_where([*self.stretch, *across])})", "0")
+        return self._page(f'"#found" AS ({self._keys([*self.stretch, *across])})', "0")
 
     def seek(self, items: list[Condition], budget: int | None) -> str:
         """The page among all matches of the conditions as far as the bound.
@@ -363,33 +370,35 @@ class _Query:
         """
         matches = self._matches([*items, *self._start, *self._bound(self._order.blocks)])
         if budget is None:
-            return self._page(f"{matches}, found AS (SELECT * FROM matches)", "0")
-        found = f"found AS NOT MATERIALIZED (SELECT * FROM matches LIMIT {budget + 1})"
-        return self._page(f"{matches}, {found}", "(SELECT count(*) FROM found)")
+            return self._page(f'{matches}, "#found" AS (SELECT * FROM "#matches")', "0")
+        found = f'"#found" AS NOT MATERIALIZED (SELECT * FROM "#matches" LIMIT {budget + 1})'
+        return self._page(f"{matches}, {found}", '(SELECT count(*) FROM "#found")')
 
     def last_in_sample(self, items: list[Condition]) -> str:
         """The key of the match in the sample that stands where the page and one more row would end."""
         # Materialized, or the planner would walk along the order for so few, past all that stands before them.
         matches = self._matches([*items, *self._start, Condition("id", self.listing.dense)])
-        order = replace(self._order, expression="key").sql
+        order = self._order.by('"#matches"."#key"', '"#matches".id')
         return f"""
             WITH {matches}
-            SELECT key::text AS bound FROM matches ORDER BY {order} LIMIT 1 OFFSET {self.wanted - 1}
+            SELECT "#key"::text AS bound FROM "#matches" ORDER BY {order} LIMIT 1 OFFSET {self.wanted - 1}
         """
 
     def _matches(self, conditions: list[Condition]) -> str:
         """The rows that fulfil the conditions, by key and id, as if all were wanted."""
-        rows = f"SELECT {self._order.expression} AS key, id FROM {self.listing.table} {_where(conditions)}"
-        return f"matches AS MATERIALIZED ({rows})"
+        return f'"#matches" AS MATERIALIZED ({self._keys(conditions)})'
+
+    def _keys(self, conditions: list[Condition]) -> str:
+        return f'SELECT {self._order.expression} AS "#key", id FROM {self.listing.table} {_where(conditions)}'
 
     def _page(self, found: str, matched: str) -> str:
         """Sort what was found; only the rows of the page are read whole. One row more tells of a next page."""
-        order = replace(self._order, expression="key").sql
+        order = self._order.by('"#found"."#key"', '"#found".id')
         limit = f"LIMIT {self.window.size + 1} OFFSET {self.window.offset}"
         return f"""
             WITH {found},
-                page AS (SELECT key, id, {matched} AS matched FROM found ORDER BY {order} {limit})
-            SELECT {self.listing.columns}, key::text AS order_key, matched
-            FROM page JOIN {self.listing.table} USING (id)
-            ORDER BY {order}
+                "#page" AS (SELECT "#key", id, {matched} AS "#matched" FROM "#found" ORDER BY {order} {limit})
+            SELECT {self.listing.columns}, "#key"::text AS "#order_key", "#matched"
+            FROM "#page" JOIN {self.listing.table} USING (id)
+            ORDER BY {self._order.by('"#page"."#key"', '"#page".id')}
         """
