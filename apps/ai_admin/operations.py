@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from ai_admin.access.scopes import Entry
 from ai_admin.errors import ApiError
 
+# Below this path are the pages for people, with their files; everything else is the API.
+PAGES = "/ai/admin/console"
 View = TypeVar("View", bound=Callable[..., Any])
 _ATTRIBUTE = "operation"
 

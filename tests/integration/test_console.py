@@ -31,7 +31,7 @@ from ai_admin.database import Database
 from ai_admin.operations import operation_of
 from ai_admin.services import Services
 from ai_admin.users.schemas import Role
-from tests.conftest import OWNER_ID, OWNER_KEY, calling, write_mount
+from tests.conftest import BASE_URL, OWNER_ID, OWNER_KEY, calling, write_mount
 from tests.keyrings import entry, text_of
 
 CONSOLE = "/ai/admin/console"
@@ -298,6 +298,70 @@ def test_no_form_from_another_site(owner: Browser) -> None:
     """A browser says where a form comes from, and that is believed too."""
     owner.http.headers["Sec-Fetch-Site"] = "same-site"
     assert owner.post("/language", {"language": "vi"}).status_code == 403
+
+
+_HOST = urlsplit(BASE_URL).netloc
+
+
+def _sent_from(browser: Browser, **headers: str) -> int:
+    """The status of a form with a good token that is sent with these headers, `_` for `-`."""
+    token = _TOKEN.search(browser.get("/account").text)
+    assert token
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    form = {"csrf_token": token[1], "language": "en"}
+    return browser.http.post(f"{CONSOLE}/language", data=form, headers=named).status_code
+
+
+@pytest.mark.in_process
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "null", "", "https://evil.example", f"https://{_HOST}", f"http://{_HOST}:8080", f"http://{_HOST}.evil.example",
+        f"http://{_HOST}/", f"http://{_HOST}, http://{_HOST}", f"http://{_HOST}@evil.example",
+    ],
+)  # fmt: skip
+def test_form_from_a_foreign_origin_is_refused(owner: Browser, origin: str) -> None:
+    """Over plain HTTP a browser sends no Sec-Fetch-Site: a page on another port of the host could act for a person."""
+    assert _sent_from(owner, Origin=origin) == 403
+
+
+@pytest.mark.in_process
+def test_form_from_its_own_origin_is_taken(owner: Browser) -> None:
+    """The console works over plain HTTP, and without any of these headers."""
+    assert _sent_from(owner) == 303
+    assert _sent_from(owner, Origin=f"http://{_HOST}") == 303
+    assert _sent_from(owner, Origin=f"http://{_HOST}", Host=f"{_HOST.upper()}:80") == 303
+    assert _sent_from(owner, Origin=f"http://{_HOST}:8080", Host=f"{_HOST}:8080") == 303
+
+
+@pytest.mark.in_process
+def test_form_behind_a_proxy_is_taken_from_the_address_that_the_browser_had(owner: Browser) -> None:
+    """A proxy that ends TLS, or names another host to the service, does not lock people out of the console."""
+    assert _sent_from(owner, Origin=f"https://{_HOST}", X_Forwarded_Proto="https") == 303
+    assert _sent_from(owner, Origin=f"http://{_HOST}", X_Forwarded_Proto="https") == 403
+    inside = {"Host": "10.0.0.7:8080", "X_Forwarded_Proto": "https, http", "X_Forwarded_Host": "ai.example.com, inner"}
+    assert _sent_from(owner, Origin="https://ai.example.com", **inside) == 303
+    assert _sent_from(owner, Origin="https://inner", **inside) == 403
+    # The browser itself has compared the two addresses, which the service does not know.
+    assert _sent_from(owner, Origin="https://ai.example.com", Host="inner", Sec_Fetch_Site="same-origin") == 303
+    assert _sent_from(owner, Origin="null", Sec_Fetch_Site="same-origin") == 403
+
+
+@pytest.mark.config(PUBLIC_URL="https://ai.example.com")
+def test_form_from_the_public_url_is_taken(owner: Browser) -> None:
+    """Where a proxy says nothing of TLS and host, the setting does."""
+    assert _sent_from(owner, Origin="https://ai.example.com") == 303
+    assert _sent_from(owner, Origin="https://evil.example") == 403
+
+
+def test_pages_and_their_files_are_for_no_other_origin(owner: Browser) -> None:
+    """A page holds what its reader may see: with CORS headers, any page that a browser shows could ask for it too."""
+    evil = {"Origin": "https://evil.example"}
+    for path in ("", "/users", "/sign-in", "/nothing", "/files/console.js", "/files/nothing", "/users/export"):
+        for method in ("GET", "OPTIONS", "POST"):
+            answer = owner.http.request(method, f"{CONSOLE}{path}", headers=evil)
+            assert not [name for name in answer.headers if name.startswith("access-control-")], (method, path)
+    assert owner.api.get(USERS, headers=evil).headers["Access-Control-Allow-Origin"] == "*"
 
 
 def test_pages_are_framed_by_nobody_and_run_nothing_foreign(owner: Browser) -> None:

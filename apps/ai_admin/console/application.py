@@ -8,7 +8,8 @@ from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 
 from ai_admin.console import catalogue, shown
-from ai_admin.services import Services
+from ai_admin.operations import PAGES
+from ai_admin.services import Services, services
 
 _CONTEXT = b"ai-admin console 1"
 csrf = CSRFProtect()
@@ -28,7 +29,34 @@ class _ConsoleSessions(SecureCookieSessionInterface):
 
 def is_over_tls() -> bool:
     """Whether the browser came over TLS, as far as the server or the proxy before it says."""
-    return request.is_secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+    return request.is_secure or _forwarded("Proto").lower() == "https"
+
+
+def is_from_own_page() -> bool:
+    """Whether the browser sent the current form from a page of this origin, as far as its headers say.
+
+    `Sec-Fetch-Site` is the browser's own comparison, which holds behind a proxy that changes the host too. Browsers
+    send it over TLS and to this machine; otherwise `Origin` is compared here. A client that sends neither is no browser
+    of the last ten years: the form's token alone tells then.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None:
+        return site == "same-origin" and origin != "null"
+    return origin is None or origin in _own_origins()
+
+
+def _own_origins() -> set[str]:
+    """The origins that this request may have been sent to, as browsers write them (RFC 6454, 6.2)."""
+    scheme, port = ("https", ":443") if is_over_tls() else ("http", ":80")
+    # No page of another origin can set a header X-Forwarded-Host without a preflight request, which pages refuse.
+    hosts = {request.headers.get("Host", ""), _forwarded("Host")} - {""}
+    origins = {f"{scheme}://{host.lower().removesuffix(port)}" for host in hosts}
+    return origins | ({services().settings.config.public_url} - {""})
+
+
+def _forwarded(name: str) -> str:
+    """What the proxy nearest to the browser says in an X-Forwarded header; the empty string without one."""
+    return request.headers.get(f"X-Forwarded-{name}", "").partition(",")[0].strip()
 
 
 def install(app: Flask) -> None:
@@ -39,13 +67,13 @@ def install(app: Flask) -> None:
         # Signs a random form token and nothing else; the session proper is in the database (access/sessions.py).
         SECRET_KEY=hashlib.blake2b(_CONTEXT, key=key, digest_size=32).digest(),
         SESSION_COOKIE_NAME="aia_form",
-        SESSION_COOKIE_PATH="/ai/admin/console",
+        SESSION_COOKIE_PATH=PAGES,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
         # The console asks for the token itself; the API, which no cookie opens, needs none.
         WTF_CSRF_CHECK_DEFAULT=False,
         WTF_CSRF_TIME_LIMIT=None,
-        # A proxy may end TLS and change the host; the token and Sec-Fetch-Site tell enough.
+        # `is_from_own_page` compares the origin, and knows of proxies that end TLS.
         WTF_CSRF_SSL_STRICT=False,
         # A field may be as large as a body, such as the file that an import is asked about.
         MAX_FORM_MEMORY_SIZE=made.settings.config.max_body_bytes,

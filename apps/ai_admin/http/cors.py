@@ -1,7 +1,11 @@
-"""CORS (Fetch standard, 3.2): headers on every answer, and the answer to preflight requests."""
+"""CORS (Fetch standard, 3.2): headers on every answer of the API, and the answer to preflight requests.
+
+Pages and their files have none of them: no other origin has a reason to read a page, whatever `ALLOWED_ORIGINS` says.
+"""
 
 from flask import Flask, Response, current_app, request
 
+from ai_admin.operations import PAGES
 from ai_admin.services import services
 
 # What the seed names: the headers for an API that any origin may call.
@@ -26,6 +30,8 @@ def _preflight() -> Response | None:
 
 
 def _add_headers(response: Response) -> Response:
+    if request.path == PAGES or request.path.startswith(f"{PAGES}/"):
+        return response
     allowed = services().settings.config.allowed_origins.split()
     # Nobody has set these before, and `add` does not look for that.
     for name, value in CORS_HEADERS.items():
@@ -41,6 +47,6 @@ def _add_headers(response: Response) -> Response:
 
 
 def install(app: Flask) -> None:
-    """Add the headers to every answer of the application, errors included."""
+    """Add the headers to every answer of the API, errors included."""
     app.before_request(_preflight)
     app.after_request(_add_headers)

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from ai_admin.access.principals import Principal
 from ai_admin.access.scopes import Scope
 from ai_admin.console import catalogue
-from ai_admin.console.application import csrf, install
+from ai_admin.console.application import csrf, install, is_from_own_page
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
@@ -18,9 +18,10 @@ from ai_admin.errors import ApiError, BadRequest, Forbidden, Unauthenticated
 from ai_admin.http import problems
 from ai_admin.http.body import require_length
 from ai_admin.http.request_log import request_id
+from ai_admin.operations import PAGES
 from ai_admin.services import services
 
-HOME = "/ai/admin/console"
+HOME = PAGES
 # The pages with files of users, which a server has and a function has not.
 TRANSFER = "console_transfer"
 _ADDRESS = b"ai-admin console address 1"
@@ -86,13 +87,13 @@ def holds(scope: Scope) -> bool:
 
 
 def _check_form() -> None:
-    """Refuse a form that is not one of ours (OWASP CSRF Prevention: token, SameSite and Sec-Fetch-Site)."""
+    """Refuse a form that is not one of ours (OWASP CSRF Prevention: token, SameSite, Sec-Fetch-Site and Origin)."""
     if request.method == "POST":
         if request.content_length is None:
             # Browsers send one. Without it, a function would read to the end of whatever comes.
             raise BadRequest("A form has a Content-Length.")
         require_length(services().settings.config.max_body_bytes)
-        if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        if not is_from_own_page():
             raise Forbidden(gettext("This form was sent from another site."))
         csrf.protect()
 
