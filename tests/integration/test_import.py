@@ -127,6 +127,20 @@ def test_a_second_import_changes_what_differs_and_nothing_else(settings: Setting
     ]
 
 
+def test_import_of_values_python_holds_equal_changes_and_records_them(
+    settings: Settings, sql: psycopg.Connection
+) -> None:
+    """A file that turns 0 into false changes the user, with an event that says so; 1.0 for 1 changes nothing."""
+    first = ndjson(person("ada", attributes={"a": [0]}), person("bob", attributes={"a": 1}))
+    import_users(settings, BY, first, "ndjson")
+    again = ndjson(person("ada", attributes={"a": [False]}), person("bob", attributes={"a": 1.0}))
+    outcome = import_users(settings, BY, again, "ndjson")
+    assert outcome.summary == Summary(records=2, changed=1, unchanged=1)
+    assert [row[-1] for row in stored(sql)] == [2, 1]
+    (personal,) = sql.execute("SELECT personal IS NOT NULL FROM audit_events WHERE action = 'users:update'").fetchall()
+    assert personal == (True,)
+
+
 @pytest.mark.parametrize("batch", [1, 2, 100])
 def test_rows_of_one_user_follow_one_another(settings: Settings, sql: psycopg.Connection, batch: int) -> None:
     """What comes of a file does not depend on where batches end: a later row changes whom an earlier one made."""

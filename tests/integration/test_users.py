@@ -1,5 +1,7 @@
 """The life of a user through the API."""
 
+import json
+
 import httpx
 import psycopg
 import pytest
@@ -246,3 +248,43 @@ def test_numbers_that_jsonb_writes_otherwise_are_no_change(api: httpx.Client, nu
         api.put(path, content=body, headers={"Content-Type": "application/json"}).json()["version"] for _ in range(3)
     ]
     assert versions == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("0", "false"), ("false", "0"), ("1", "true"), ("true", "1.0"), ('{"a": [1]}', '{"a": [true]}'), ('""', "null")],
+)
+def test_change_between_values_python_holds_equal_has_version_and_event(
+    api: httpx.Client, before: str, after: str
+) -> None:
+    """`{"isAdmin": 0}` becoming `{"isAdmin": false}` was a new version whose event did not say what changed."""
+    path = api.post(USERS, json=ADA).headers["Location"]
+    versions = [
+        api.put(
+            path, content=f'{{"attributes": {{"x": {value}}}}}', headers={"Content-Type": "application/json"}
+        ).json()["version"]
+        for value in (before, after, after)
+    ]
+    assert versions == [2, 3, 3]
+    log = api.get("/ai/admin/audit", params={"action": "users:update", "target": path.rpartition("/")[2]}).json()
+    changes = [event["changes"]["attributes"] for event in log["data"]]
+    assert [json.dumps(change["after"]["x"]) for change in changes] == [
+        json.dumps(json.loads(value)) for value in (after, before)
+    ]
+
+
+@pytest.mark.parametrize(("before", "after"), [("1", "1.0"), ("1.2345678901234568e18", "1234567890123456800")])
+def test_change_to_the_same_json_number_makes_neither_version_nor_event(
+    api: httpx.Client, before: str, after: str
+) -> None:
+    """A client that writes a number in another way would fill the history with changes of nothing."""
+    path = api.post(USERS, json=ADA).headers["Location"]
+    versions = [
+        api.put(
+            path, content=f'{{"attributes": {{"x": {value}}}}}', headers={"Content-Type": "application/json"}
+        ).json()["version"]
+        for value in (before, after, before)
+    ]
+    assert versions == [2, 2, 2]
+    log = api.get("/ai/admin/audit", params={"action": "users:update"}).json()["data"]
+    assert len(log) == 1

@@ -19,6 +19,7 @@ from uuid_utils.compat import uuid7
 
 from ai_admin.access.actors import Actor
 from ai_admin.database import Connection
+from ai_admin.json_values import same
 from ai_admin.sql import queries
 
 PERSONAL = frozenset({"tag", "email", "name", "attributes", "identity"})
@@ -165,11 +166,11 @@ def opened(event_id: UUID, audit_key: bytes | None, sealed: bytes | None) -> Any
 
 
 def changed(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """The members that differ, with both values."""
+    """The members that differ as JSON, with both values."""
     return {
         member: {"before": before.get(member), "after": value}
         for member, value in after.items()
-        if before.get(member) != value
+        if not same(before.get(member), value)
     }
 
 

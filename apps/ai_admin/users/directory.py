@@ -139,9 +139,9 @@ def purge(connection: Connection, by: Actor, user_id: UUID, precondition: Precon
     events.about_user(connection, by, Action.USERS_PURGE, user_id, None, {})
 
 
-def differs(before: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+def differs(before: Mapping[str, object], sent: Mapping[str, object]) -> bool:
     """Whether a change to these values would change anything."""
-    return not all(_same(before[member], value) for member, value in sent.items())
+    return bool(events.changed(before, sent))
 
 
 def conditions(asked: UserFilter) -> Conditions:
@@ -206,17 +206,6 @@ def _one(connection: Connection, query: str, values: dict[str, Any]) -> Row:
     if row is None:
         raise UserNotFound
     return row
-
-
-def _same(one: object, other: object) -> bool:
-    """Equal as JSON: 1e16 is the number that jsonb gives back as 10000000000000000, and true is no 1."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return one == other
 
 
 def _locked(
