@@ -51,7 +51,7 @@ def login(url: Url = DEFAULT_URL) -> None:
     """
     key = read_value(None)
     with server_with(url, key) as api:
-        me = api.ask("GET", "/ai/me")
+        me = api.ask("GET", ("ai", "me"))
     keep_key(url, key)
     stderr.print(f"signed in to {url} as {printable(me['tag'])}", soft_wrap=True, markup=False)
 

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import click
 import httpx
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from ai_admin.cli import app
@@ -216,3 +218,48 @@ def test_a_key_is_kept_in_the_keyring(run: Run, api: httpx.Client, monkeypatch: 
     assert OWNER_KEY not in run("login", stdin=f"{OWNER_KEY}\n").output
     assert kept == {("ai-admin", str(api.base_url).rstrip("/")): OWNER_KEY}
     assert "zz-owner" in run("users", "list").stdout
+
+
+# What may be typed for a name or an id, and would lead elsewhere if it went into a path as it is.
+ODD_SEGMENTS = ("", ".", "..", "../..", "x/../y", "%2e%2e%2f", "a?purge=true#b", "a b", "\x00", "\udcff")
+COMMANDS = (
+    "users get {}", "users update {} --name Changed", "users delete {}", "users delete {} --purge --yes",
+    "users restore {}", "keys list {}", "keys create {} laptop", "keys rotate {} abcd", "keys rotate ada {}",
+    "keys revoke {} abcd", "keys revoke ada {}", "secrets list {}", "secrets set {} openai --provider openai",
+    "secrets set ada {} --provider openai", "secrets reveal {} openai --reason test",
+    "secrets reveal ada {} --reason test", "secrets remove {} openai", "secrets remove ada {}",
+    "secrets versions {} openai", "secrets versions ada {}", "secrets restore {} openai 1", "secrets restore ada {} 1",
+    "audit tail --user {}",
+)  # fmt: skip
+
+
+def test_command_with_an_odd_name_or_id_is_refused_and_changes_nothing(run: Run, api: httpx.Client) -> None:
+    """`secrets remove USER ..` deleted the user (of a kind with opensearch security-dashboards-plugin #590)."""
+    run("users", "create", "ada", "--email", "ada@example.com")
+    run("keys", "create", "ada", "laptop")
+    run("secrets", "set", "ada", "openai", "--provider", "openai", stdin="sk-1")
+
+    def state() -> list[Any]:
+        ada = api.get(USERS, params={"tag": "ada"}).json()["data"][0]
+        changes = [event for event in api.get("/ai/admin/audit").json()["data"] if event["action"] != "access:refuse"]
+        return [ada, *(api.get(f"{USERS}/{ada['id']}/{what}").json() for what in ("keys", "secrets")), len(changes)]
+
+    before = state()
+    for command in COMMANDS:
+        for odd in ODD_SEGMENTS:
+            arguments = [odd if part == "{}" else part for part in command.split()]
+            result = CliRunner().invoke(app, arguments, input="sk-2")
+            assert result.exit_code in {Exit.REFUSED, Exit.TROUBLE}, (command, odd, result.output, result.exception)
+            assert (result.stdout, result.stderr[:7]) == ("", "error: "), (command, odd, result.output)
+    assert state() == before
+
+
+def test_every_command_that_takes_a_name_is_tried_with_odd_ones() -> None:
+    """A new command with a user, a key or a credential in its arguments must be among those tried."""
+    tried = {tuple(command.split()[:2]) for command in COMMANDS}
+    group = cast(click.Group, get_command(app))
+    for name in ("users", "keys", "secrets"):
+        for command in cast(click.Group, group.commands[name]).commands.values():
+            takes = {parameter.name for parameter in command.params if isinstance(parameter, click.Argument)}
+            if takes & {"user", "key"}:
+                assert (name, command.name) in tried

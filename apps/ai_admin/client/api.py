@@ -20,7 +20,9 @@ from ai_admin.access.addresses import require_https
 from ai_admin.terminal import Exit, failure, unread
 
 URL_VARIABLE, KEY_FILE_VARIABLE = "AI_ADMIN_URL", "AI_ADMIN_KEY_FILE"
-USERS = "/ai/admin/users"
+# A path is a tuple of its segments: `Api.ask` alone makes the text of it.
+Segments = tuple[str, ...]
+USERS: Segments = ("ai", "admin", "users")
 # The service under which the system's keyring has keys; the name there is the server's address.
 _SERVICE = "ai-admin"
 # Longer than the server's own waits, in seconds.
@@ -70,14 +72,17 @@ class Api:
     def ask(
         self,
         method: str,
-        path: str,
+        path: Segments,
         *,
         query: Sequence[tuple[str, str]] = (),
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """The answer's JSON; None where it has no body. Raises `Refused` and `httpx.HTTPError`."""
-        response = self._client.request(method, path, params=list(query), json=body, headers=headers)
+        """Return the answer's JSON; None where it has no body. Raises `Refused` and `httpx.HTTPError`.
+
+        Ends the command, and sends nothing, where a segment of the path cannot be sent as one.
+        """
+        response = self._client.request(method, _text(path), params=list(query), json=body, headers=headers)
         try:
             content = response.json() if response.content else None
         except ValueError:
@@ -86,7 +91,7 @@ class Api:
             return content
         raise Refused(response.status_code, content if isinstance(content, dict) else {})
 
-    def create(self, path: str, body: Mapping[str, Any]) -> Any:
+    def create(self, path: Segments, body: Mapping[str, Any]) -> Any:
         """POST that is safe to repeat: where no answer came it is sent once more, and done once (Idempotency-Key)."""
         headers = {"Idempotency-Key": str(uuid4())}
         try:
@@ -96,7 +101,7 @@ class Api:
                 raise
             return self.ask("POST", path, body=body, headers=headers)
 
-    def listed(self, path: str, query: Sequence[tuple[str, str]], most: int | None) -> Iterator[dict[str, Any]]:
+    def listed(self, path: Segments, query: Sequence[tuple[str, str]], most: int | None) -> Iterator[dict[str, Any]]:
         """The items of a list, page by page, so many at most."""
         cursor: str | None = None
         found = 0
@@ -113,7 +118,7 @@ class Api:
     def user(self, name: str, *, deleted: bool = False) -> dict[str, Any]:
         """The user with this id, email address or tag; deleted ones only where asked for, the latest first."""
         try:
-            path = f"{USERS}/{UUID(name)}"
+            path = (*USERS, str(UUID(name)))
         except ValueError:
             member = "email" if "@" in name else "tag"
             query = [(member, name), ("count", "none"), ("sort", "-updatedAt")]
@@ -125,9 +130,23 @@ class Api:
         return dict(self.ask("GET", path))
 
 
-def user_path(user: Mapping[str, Any], *more: str) -> str:
-    """The path of a user, or of what is below them."""
-    return "/".join([USERS, user["id"], *(quote(part, safe="") for part in more)])
+def user_path(user: Mapping[str, Any], *more: str) -> Segments:
+    """Return the path of a user, or of what is below them."""
+    return (*USERS, user["id"], *more)
+
+
+def _text(path: Segments) -> str:
+    """Return the path as it is sent, each segment encoded (RFC 3986, 3.3).
+
+    Ends the command for an empty segment and for one of dots: clients and proxies take those out of a path, which then
+    leads to another resource (RFC 3986, 5.2.4).
+    """
+    for segment in path:
+        if segment in {"", ".", ".."}:
+            raise failure(f"'{segment}' is no name or id; nothing was sent", Exit.TROUBLE)
+        if not segment.isprintable():
+            raise failure(f"{segment!r} has characters that no name or id has; nothing was sent", Exit.TROUBLE)
+    return "".join(f"/{quote(segment, safe='')}" for segment in path)
 
 
 def server(url: str, key_file: Path | None) -> AbstractContextManager[Api]:

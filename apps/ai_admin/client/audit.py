@@ -11,7 +11,7 @@ from ai_admin.audit.events import Action
 from ai_admin.client.api import DEFAULT_URL, Api, AsJson, KeyFile, Url, server
 from ai_admin.terminal import print_json, print_table
 
-_AUDIT = "/ai/admin/audit"
+_AUDIT = ("ai", "admin", "audit")
 _COLUMNS = ("at", "action", "actor", "target", "source", "seal", "id")
 # Seconds between two looks at the log.
 _EVERY_S = 2
