@@ -8,6 +8,8 @@ from ai_admin.access.scopes import ROLE_SCOPES, Scope
 from ai_admin.errors import Forbidden
 from ai_admin.users.schemas import Role
 
+OWNERS_ONLY = "Only an owner can see or change what belongs to an owner."
+
 
 @dataclass(frozen=True)
 class Actor:
@@ -26,9 +28,9 @@ class Actor:
     audit_key: bytes | None = field(default=None, repr=False)
 
     def require_reach(self, role: Role) -> None:
-        """Raise `Forbidden` where a user of this role is out of reach: what is an owner's, owners alone change."""
+        """Raise `Forbidden` where a user of this role is out of reach: only owners see or change what is an owner's."""
         if role == Role.OWNER and self.role != Role.OWNER:
-            raise Forbidden("Only an owner changes an owner.")
+            raise Forbidden(OWNERS_ONLY)
 
     def require_grant(self, scopes: frozenset[Scope]) -> None:
         """Raise `Forbidden` where one of these scopes is lacking: nobody gives what they do not have."""

@@ -69,10 +69,11 @@ _OF_ERROR: dict[type[ApiError], str] = {
 # Refusals with a text of their own, by that text.
 _REFUSALS = frozenset(
     {
-        N_("Only an owner changes an owner."),
+        N_("Only an owner can see or change what belongs to an owner."),
         N_("Only an owner grants secrets:reveal."),
         N_("The key is limited to models, and this would go beyond them."),
         N_("A key makes none that outlives it."),
+        N_("This key expires: it cannot change or end a key that lasts longer."),
     }
 )
 # What is said of a field whose form is wrong, whatever is wrong with it.

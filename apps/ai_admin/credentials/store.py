@@ -33,9 +33,11 @@ _SQL = {name: sql.replace("{columns}", _COLUMNS) for name, sql in queries("secre
 
 
 def list_of(connection: Connection, by: Actor, user_id: UUID, history: timedelta) -> list[Row]:
-    """The credentials in force of a user who is not deleted, by name. Raises `UserNotFound`, `Forbidden`."""
+    """Return the credentials in force of a user who is not deleted, by name. Raises `UserNotFound`, `Forbidden`."""
+    rows = connection.execute(_SQL["list"], {"user_id": user_id, "history": history}).fetchall()
+    # Read the user after the rows: those of a user who became an owner meanwhile are not shown.
     _require_reach(by, directory.get(connection, user_id))
-    return connection.execute(_SQL["list"], {"user_id": user_id, "history": history}).fetchall()
+    return rows
 
 
 def versions(connection: Connection, by: Actor, user_id: UUID, name: str, history: timedelta) -> list[Row]:
@@ -43,9 +45,10 @@ def versions(connection: Connection, by: Actor, user_id: UUID, name: str, histor
 
     Raises `UserNotFound`, `Forbidden`, `SecretNotFound`.
     """
-    _require_reach(by, directory.get(connection, user_id))
     values = {"user_id": user_id, "name": name, "history": history}
     rows = connection.execute(_SQL["versions"], values).fetchall()
+    # After the rows, as in `list_of`.
+    _require_reach(by, directory.get(connection, user_id))
     if not rows:
         raise SecretNotFound
     return rows

@@ -26,11 +26,16 @@ _SQL = {name: sql.replace("{columns}", _COLUMNS) for name, sql in queries("keys"
 _SETTABLE = ("name", "scopes", "models", "expiresAt")
 
 
-def list_of(connection: Connection, user_id: UUID) -> list[Row]:
-    """The keys of a user who is not deleted, oldest first. Raises `UserNotFound`."""
-    if directory.get(connection, user_id)["status"] == Status.DELETED:
+def list_of(connection: Connection, by: Actor, user_id: UUID) -> list[Row]:
+    """Return the keys of a user who is not deleted, oldest first. Raises `UserNotFound`, `Forbidden`."""
+    keys = connection.execute(_SQL["list"], {"user_id": user_id}).fetchall()
+    # Read the user after the keys: the keys of a user who became an owner meanwhile are not shown.
+    user = directory.get(connection, user_id)
+    if user["status"] == Status.DELETED:
         raise UserNotFound
-    return connection.execute(_SQL["list"], {"user_id": user_id}).fetchall()
+    if by.user_id != user_id:
+        by.require_reach(Role(user["role"]))
+    return keys
 
 
 def create(connection: Connection, by: Actor, user_id: UUID, new: ApiKeyCreate) -> tuple[Row, str]:
@@ -90,7 +95,11 @@ def change(connection: Connection, by: Actor, user_id: UUID, key_id: UUID, updat
 
 def revoke(connection: Connection, by: Actor, user_id: UUID, key_id: UUID) -> None:
     """End a key for good. Raises `UserNotFound`, `KeyNotFound`, `Forbidden`."""
-    user = directory.get(connection, user_id)
+    if by.role == Role.OWNER and by.user_id != user_id:
+        # Owners may revoke every key, whatever the user's role: a leaked key waits for no change of its user.
+        user = directory.get(connection, user_id)
+    else:
+        user = directory.lock(connection, by, user_id)
     by.require_reach(Role(user["role"]))
     key = _locked(connection, user_id, key_id)
     require_standing(connection, by)
@@ -142,10 +151,15 @@ def _scopes(user: Row, key: Mapping[str, Any]) -> frozenset[Scope]:
 
 
 def _require_no_weaker(by: Actor, user: Row, key: Row) -> None:
-    """Raise `Forbidden` where a user's key would change or end one that can do more: whoever found it must not."""
+    """Raise `Forbidden` where a user's key would change or end another one that can do more, or lasts longer.
+
+    A limited key that was stolen must not lock its user out.
+    """
     if by.user_id == user["id"] and by.key_id != key["id"]:
         by.require_grant(_scopes(user, key))
         _require_models(by, key["models"])
+        if _outlives(by, key["expiresAt"]):
+            raise Forbidden("This key expires: it cannot change or end a key that lasts longer.")
 
 
 def _require_models(by: Actor, models: list[str] | None) -> None:
@@ -156,8 +170,13 @@ def _require_models(by: Actor, models: list[str] | None) -> None:
 def _require_no_escape(by: Actor, models: list[str] | None, expires_at: datetime | None) -> None:
     """Raise `Forbidden` where who holds a limited key would make one with wider limits."""
     _require_models(by, models)
-    if by.key_expires_at is not None and (expires_at is None or expires_at > by.key_expires_at):
+    if _outlives(by, expires_at):
         raise Forbidden("A key makes none that outlives it.")
+
+
+def _outlives(by: Actor, expires_at: datetime | None) -> bool:
+    """Return whether a key that ends then, or never, lasts longer than the caller's key."""
+    return by.key_expires_at is not None and (expires_at is None or expires_at > by.key_expires_at)
 
 
 def _shown(key: Row) -> dict[str, object]:

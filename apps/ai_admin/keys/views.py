@@ -40,7 +40,10 @@ own = Blueprint("me", __name__, url_prefix="/ai/me")
     errors=(RequestInvalid, UserNotFound, DatabaseUnavailable),
 )
 def list_keys(UserID: str) -> Response:  # noqa: N803  the name that the route has under Fission
-    """The user's keys, without the keys themselves: those are shown once, when they are made."""
+    """The user's keys, without the keys themselves: those are shown once, when they are made.
+
+    An owner's keys are listed for owners only.
+    """
     return _list(read_uuid("UserID", UserID))
 
 
@@ -148,7 +151,7 @@ def revoke_my_key(KeyID: str) -> Response:  # noqa: N803
 def _list(user_id: UUID) -> Response:
     read_query(NoQuery)
     with services().database.connection() as connection:
-        return answer({"data": store.list_of(connection, user_id)})
+        return answer({"data": store.list_of(connection, actor(), user_id)})
 
 
 def _create(user_id: UUID, path: str) -> Response:

@@ -6,9 +6,11 @@ SELECT (SELECT count(*) FROM (SELECT FROM audit_unsealed LIMIT 10001) AS counted
 
 -- name: expiring_keys
 -- By the index on expires_at.
-SELECT id, user_id, name, last_four, expires_at
+SELECT api_keys.id, api_keys.user_id, api_keys.name, api_keys.last_four, api_keys.expires_at
 FROM api_keys
-WHERE expires_at > now()
-  AND expires_at <= now() + %(within)s
-ORDER BY expires_at, id
+JOIN users ON users.id = api_keys.user_id
+WHERE api_keys.expires_at > now()
+  AND api_keys.expires_at <= now() + %(within)s
+  AND users.role = ANY(%(roles)s)
+ORDER BY api_keys.expires_at, api_keys.id
 LIMIT %(most)s;

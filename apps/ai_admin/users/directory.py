@@ -225,7 +225,8 @@ def _locked(
 def _require_may(connection: Connection, by: Actor, before: Row, after: Row) -> None:
     """Raise `Forbidden` where the change gives more than `by` has to give."""
     if any(before[member] != after[member] for member in ("role", "email")):
-        # An address counts like the role: whose it is may sign in as the user (access/identities.py).
+        # An address counts like the role: its holder may sign in as the user (access/identities.py).
+        by.require_role_grant(Role(before["role"]))
         by.require_role_grant(Role(after["role"]))
     if any(before[member] != after[member] for member in ("role", "kind", "status")):
         require_grant_of_gain(connection, by, before, after)

@@ -46,7 +46,7 @@ def rotate_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
     if hours not in {"0", "1", "24"}:
         raise RequestInvalid.at("body", "hours", message="Must be 0, 1 or 24")
     with services().database.connection() as connection:
-        key = next((key for key in store.list_of(connection, user_id) if key["id"] == key_id), None)
+        key = next((key for key in store.list_of(connection, actor(), user_id) if key["id"] == key_id), None)
     if key is None:
         raise KeyNotFound
     return _make(

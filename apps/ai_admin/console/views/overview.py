@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flask import Response
+from flask import Response, g
 
 from ai_admin.access.scopes import Scope
 from ai_admin.audit import log
@@ -119,8 +119,10 @@ def _bars(connection: Connection) -> list[Bar]:
 
 
 def _expiring_keys(connection: Connection) -> list[Row]:
-    """The keys that end soonest, and one more where there are more."""
-    return connection.execute(_SQL["expiring_keys"], {"within": _SOON, "most": _MOST_KEYS + 1}).fetchall()
+    """Return the keys that end soonest, and one more where there are more. Only owners see the keys of owners."""
+    roles = [role.value for role in Role if role != Role.OWNER or g.principal.role == Role.OWNER]
+    values = {"within": _SOON, "most": _MOST_KEYS + 1, "roles": roles}
+    return connection.execute(_SQL["expiring_keys"], values).fetchall()
 
 
 def _vault(connection: Connection) -> Vault:

@@ -125,7 +125,7 @@ def user_page(
     with services().database.connection() as connection:
         user = directory.get(connection, user_id)
         is_there = user["status"] != Status.DELETED
-        keys = key_store.list_of(connection, user_id) if holds(Scope.KEYS_READ) and is_there else None
+        keys = _keys(connection, user) if is_there else None
         secrets = _secrets(connection, user) if is_there else None
         events = _events(connection, user_id)
         people = names(connection, {event["actor"] for event in events or ()})
@@ -206,6 +206,12 @@ def _fields(user: Row) -> dict[str, str]:
 
 def _reaches(user: Row) -> bool:
     return bool(user["role"] != Role.OWNER or g.principal.role == Role.OWNER)
+
+
+def _keys(connection: Connection, user: Row) -> list[Row] | None:
+    if not holds(Scope.KEYS_READ) or not _reaches(user):
+        return None
+    return key_store.list_of(connection, actor(), user["id"])
 
 
 def _secrets(connection: Connection, user: Row) -> list[Row] | None:
