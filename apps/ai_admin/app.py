@@ -1,10 +1,12 @@
 """The application: a standard Flask application, the same in a Fission function and under a server."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Blueprint, Flask
+from flask.typing import ResponseReturnValue
 
 from ai_admin import logs
 from ai_admin.access import guard
@@ -13,7 +15,7 @@ from ai_admin.access.rates import Rates
 from ai_admin.audit.views import audit
 from ai_admin.config import Settings, load_settings
 from ai_admin.credentials.views import secrets
-from ai_admin.database import Database
+from ai_admin.database import Database, repeat_lost
 from ai_admin.http import cors, problems, request_log, security_headers
 from ai_admin.introspection.views import introspection
 from ai_admin.keys.views import keys, own
@@ -30,8 +32,12 @@ _LONG_WORK = 3
 
 
 class _Application(Flask):
-    """Flask, which asks before each function it calls whether that is a coroutine's: none is here."""
+    """Flask, which calls a view again where PostgreSQL has ended its transaction for a deadlock or a conflict."""
 
+    def dispatch_request(self, *context: Any) -> ResponseReturnValue:
+        return repeat_lost(partial(super().dispatch_request, *context))
+
+    # Flask asks before each function that it calls whether it is a coroutine function: none is here.
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         return func
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import psycopg
@@ -34,6 +34,7 @@ from ai_admin.sql import queries
 
 Connection = psycopg.Connection[DictRow]
 Row = dict[str, Any]
+Result = TypeVar("Result")
 
 # The revision that this version's code needs: the newest file in `migrations/versions`, a test compares.
 SCHEMA_VERSION = "0009"
@@ -44,6 +45,8 @@ _TCP_USER_TIMEOUT_MS = 10_000
 # After this many seconds of failing to connect the pool rests until the next request asks for a
 # connection; a short time keeps its back-off, and so the recovery after an outage, short.
 _RECONNECT_S = 2.0
+# How often work is done whose transaction PostgreSQL ends.
+_MOST_TRIES = 5
 # Seconds between two looks at connections that are in use for too long.
 _LOOK_S = 0.5
 
@@ -74,6 +77,24 @@ _UNAVAILABLE = (
 set_json_dumps(orjson.dumps)
 # For what comes in the binary format: an export.
 set_json_loads(orjson.loads)
+
+
+class TransactionLost(DatabaseUnavailable):
+    """PostgreSQL has ended the transaction for a deadlock or a conflict with another one. Nothing of it was kept."""
+
+
+def repeat_lost(work: Callable[[], Result]) -> Result:
+    """Return what the work gives, which is done again where PostgreSQL ends its transaction.
+
+    Raises `DatabaseUnavailable` where that happens at every try.
+    """
+    for tried in range(1, _MOST_TRIES + 1):
+        try:
+            return work()
+        except TransactionLost as error:
+            _log.info("transaction lost", exc_info=error, extra={"fields": {"tried": tried}})
+            lost = error
+    raise DatabaseUnavailable from lost
 
 
 class _JsonLoader(Loader):
@@ -282,6 +303,15 @@ def schema_version(connection: Connection) -> str | None:
     return None if row is None else str(row["version_num"])
 
 
+@contextmanager
+def domain_errors() -> Iterator[None]:
+    """Raise domain errors in place of the driver's."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise domain_error(error) from error
+
+
 def domain_error(error: Exception) -> Exception:
     """The domain error that a driver's or the pool's error means; the error itself where it is a fault of ours.
 
@@ -292,6 +322,8 @@ def domain_error(error: Exception) -> Exception:
         return meaning() if meaning else error
     if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn):
         return SchemaOutdated()
+    if isinstance(error, errors.DeadlockDetected | errors.SerializationFailure):
+        return TransactionLost()
     if isinstance(error, _UNAVAILABLE):
         return DatabaseUnavailable()
     return error

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import psycopg
@@ -17,6 +17,7 @@ from tests.conftest import OWNER_ID, assert_problem
 from tests.integration.test_access import AUDIT, MATRIX, ME, Headers, bearer, events, key_of, uncached, user_of
 from tests.serving import USERS
 
+Answer = TypeVar("Answer")
 SECRET = {"provider": "openai", "value": "sk-of-the-owner"}
 REVEAL = f"{USERS}/{OWNER_ID}/secrets/openai/reveal"
 # One process goes by what it has read for as long as is allowed.
@@ -158,28 +159,35 @@ def test_who_was_put_out_is_shown_no_key_again(api: httpx.Client, sql: psycopg.C
 
 def waiting(sql: psycopg.Connection) -> bool:
     """Whether a connection of this database waits for another one's lock."""
+    # A transaction goes on seeing the activity that it has seen.
+    sql.execute("SELECT pg_stat_clear_snapshot()")
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     row = sql.execute(query).fetchone()
     return row is not None and row[0] > 0
 
 
+def await_waiting(sql: psycopg.Connection, thread: threading.Thread | None = None) -> None:
+    """Return when a connection of this database waits for another one's lock, or this thread has ended."""
+    deadline = time.monotonic() + 20
+    while not waiting(sql) and (thread is None or thread.is_alive()):
+        assert time.monotonic() < deadline, "the change does not wait"
+        time.sleep(0.01)
+
+
 @contextmanager
 def held_up(
-    sql: psycopg.Connection, ask: Callable[[], httpx.Response], *, undo: bool = False
-) -> Iterator[tuple[list[httpx.Response], Callable[[], None]]]:
+    sql: psycopg.Connection, ask: Callable[[], Answer], *, undo: bool = False
+) -> Iterator[tuple[list[Answer], Callable[[], None]]]:
     """A transaction that a request comes to wait for: call what is given second when it holds its lock.
 
     The answer is in the list at the end.
     """
-    answers: list[httpx.Response] = []
+    answers: list[Answer] = []
     thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
 
     def go() -> None:
         thread.start()
-        deadline = time.monotonic() + 20
-        while not waiting(sql) and thread.is_alive():
-            assert time.monotonic() < deadline, "the change does not wait"
-            time.sleep(0.01)
+        await_waiting(sql, thread)
 
     with sql.transaction(force_rollback=undo):
         yield answers, go

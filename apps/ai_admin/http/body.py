@@ -1,8 +1,8 @@
 """Bodies as models: JSON, and forms."""
 
-from typing import IO, TypeVar
+from typing import IO, TypeVar, cast
 
-from flask import request
+from flask import g, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import ClientDisconnected
 
@@ -74,7 +74,16 @@ def media_type() -> str:
 
 
 def _read(limit: int) -> bytes:
-    """The whole body, read no further than the limit: a length that is declared is not believed."""
+    """Return the whole body, kept for a view that is called again.
+
+    It is read no further than the limit: a length that is declared is not believed.
+    """
+    if "raw_body" not in g:
+        g.raw_body = _received(limit)
+    return cast(bytes, g.raw_body)
+
+
+def _received(limit: int) -> bytes:
     require_length(limit)
     try:
         raw = request.stream.read(limit + 1)

@@ -67,6 +67,8 @@ INSERT INTO users (id, tag, email, name, name_key, kind, role, status, models, a
 SELECT id, tag, email, name, name_key, kind, role, status, string_to_array(models, ' '), attributes::jsonb,
        array_to_tsvector(string_to_array(words, ' ')), audit_key
 FROM staged_users
+-- Two imports of the same users wait for one another in the same order.
+ORDER BY tag
 ON CONFLICT DO NOTHING
 RETURNING tag;
 
@@ -102,6 +104,14 @@ SELECT {columns}
 FROM users
 WHERE lower(email) = ANY(%(keys)s)
   AND status <> 'deleted';
+
+-- name: lock_users
+-- In one order, whatever the order of the file: two imports of the same users wait, and do not deadlock.
+SELECT
+FROM users
+WHERE id = ANY(%(ids)s)
+ORDER BY id
+FOR UPDATE;
 
 -- name: export
 SELECT {columns}

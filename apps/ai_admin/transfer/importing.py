@@ -13,13 +13,13 @@ Every user who is created or changed has an event. A record that is refused is k
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import IO, Any, TypeVar
 from uuid import UUID
 
-import psycopg
 from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
@@ -27,7 +27,7 @@ from ai_admin.access.actors import Actor
 from ai_admin.access.standing import require_standing
 from ai_admin.audit import events
 from ai_admin.config import Settings
-from ai_admin.database import Connection, Row, domain_error
+from ai_admin.database import Connection, Row, domain_errors, repeat_lost
 from ai_admin.errors import (
     ApiError,
     DatabaseUnavailable,
@@ -35,6 +35,7 @@ from ai_admin.errors import (
     DuplicateTag,
     SchemaOutdated,
     Unauthenticated,
+    VersionMismatch,
 )
 from ai_admin.etags import Precondition
 from ai_admin.sql import queries
@@ -47,8 +48,13 @@ from ai_admin.users.schemas import AiUserCreate, AiUserUpdate, Kind, Role
 
 # Records a transaction.
 BATCH = 2_000
+# In one that changes more users than this, so many: a request waits for a row that the transaction has locked, and no
+# longer than LOCK_TIMEOUT_MS.
+_MOST_CHANGES = 100
 _SQL = {name: sql.replace("{columns}", directory.COLUMNS) for name, sql in queries("transfer").items()}
 _ANY_VERSION = Precondition(None)
+# A row that another transaction changes meanwhile is found only if it still matches.
+_FOR_UPDATE = "\nFOR UPDATE"
 # What ends the import; every other error of the API is of one record.
 _ENDING = (Unauthenticated, DatabaseUnavailable, SchemaOutdated)
 _Item = TypeVar("_Item")
@@ -135,8 +141,9 @@ def import_users(
         resumed_at = done.records
         progress(Progress(0, size, done))
         for each in _ahead(batches(file, by, chosen, resumed_at, batch)):
-            done.add(run.take(each, done))
-            progress(Progress(each.position, size, done))
+            for part in run.parts(each):
+                done.add(repeat_lost(partial(run.take, part, done)))
+                progress(Progress(part.position, size, done))
         if place is not None:
             connection.execute(_SQL["finish"], {"id": place[0]})
     return Outcome(place and place[0], done, resumed_at, run.kept)
@@ -204,9 +211,17 @@ class _Run:
         if import_id is None:
             connection.execute(_SQL["foresee"])
 
+    def parts(self, batch: Batch) -> Iterable[Batch]:
+        """The batch, in parts where it changes many users."""
+        if self._id is None:
+            return [batch]
+        present = self._present(batch.users)
+        changes = sum(self._key(new.user) in present and self._differs(new, present) for new in batch.users)
+        return batch.parts(_MOST_CHANGES) if changes > _MOST_CHANGES else [batch]
+
     def take(self, batch: Batch, done: Summary) -> Summary:
         """Take the batch that comes behind what is done; all of it, or nothing."""
-        with self._connection.transaction():
+        with domain_errors(), self._connection.transaction():
             if self._id is not None:
                 row = self._connection.execute(_SQL["lock"], {"id": self._id}).fetchone()
                 if row is None or row["records"] != done.records:
@@ -234,16 +249,18 @@ class _Run:
 
     def _take_distinct(self, users: list[NewUser], summary: Summary, rejects: list[Reject]) -> None:
         """Take users of whom no two have a tag or an email address in common."""
-        inserted = self._insert([user for user in users if self._is_plain(user)])
+        matched = self._present(users)
+        unknown = [new for new in users if self._key(new.user) not in matched]
+        inserted = self._insert([new for new in unknown if self._is_plain(new)])
         summary.created += len(inserted)
-        others = [user for user in users if user.user["tag"] not in inserted]
-        present = self._present(others)
-        for new in others:
-            before = present.get(self._key(new.user))
-            if before is not None and not directory.differs(before, self._changes(new)):
-                summary.unchanged += 1
-                continue
+        matched |= self._present([new for new in unknown if new.user["tag"] not in inserted])
+        others = [new for new in users if new.user["tag"] not in inserted]
+        differing = [new for new in others if self._differs(new, matched)]
+        summary.unchanged += len(others) - len(differing)
+        present = self._locked(differing, matched)
+        for new in differing:
             try:
+                self._require_same(new, matched, present)
                 self._take_one(new, summary)
             except _ENDING:
                 raise
@@ -297,16 +314,41 @@ class _Run:
             return "email", user["email"].lower()
         return "tag", user["tag"]
 
-    def _present(self, users: list[NewUser]) -> dict[tuple[str, str], Row]:
-        """Those users of the directory whom the records name, by key."""
+    def _present(self, users: list[NewUser], lock: str = "") -> dict[tuple[str, str], Row]:
+        """Those users of the directory whom the records name, by key; locked where `lock` is FOR UPDATE."""
         found: dict[tuple[str, str], Row] = {}
         keys = [self._key(new.user) for new in users]
         for member in ("tag", "email"):
             wanted = [key for kind, key in keys if kind == member]
             if wanted:
-                rows = self._connection.execute(_SQL[f"by_{member}"], {"keys": wanted}).fetchall()
+                rows = self._connection.execute(_SQL[f"by_{member}"] + lock, {"keys": wanted}).fetchall()
                 found |= {(member, row[member].lower()): row for row in rows}
         return found
+
+    def _differs(self, new: NewUser, present: Mapping[tuple[str, str], Row]) -> bool:
+        """Whether the record names nobody of these users, or says something else of one."""
+        before = present.get(self._key(new.user))
+        return before is None or directory.differs(before, self._changes(new))
+
+    def _locked(self, users: list[NewUser], matched: Mapping[tuple[str, str], Row]) -> Mapping[tuple[str, str], Row]:
+        """Lock the users whom the records matched; return whom they match now, as it stays until the batch ends."""
+        ids = [matched[key]["id"] for key in map(self._key, (new.user for new in users)) if key in matched]
+        # A dry run keeps no request waiting.
+        if self._id is None or not ids:
+            return matched
+        self._connection.execute(_SQL["lock_users"], {"ids": ids})
+        return self._present(users)
+
+    def _require_same(
+        self, new: NewUser, matched: Mapping[tuple[str, str], Row], present: Mapping[tuple[str, str], Row]
+    ) -> None:
+        """Raise `VersionMismatch` where the record no longer matches the user whom it matched before the lock."""
+        key = self._key(new.user)
+        if key in matched and (key not in present or present[key]["id"] != matched[key]["id"]):
+            raise VersionMismatch(
+                f"The user with this {key[0]} was deleted, or their {key[0]} changed, while the file was imported. "
+                "Check the user, then import the row again."
+            )
 
     def _changes(self, new: NewUser) -> dict[str, Any]:
         """What the record says about a user who is there."""
@@ -316,19 +358,16 @@ class _Run:
         """Create or change one user as the API does. Raises what it raises, as domain errors."""
         if self._id is None and self._is_foreseen(new, summary):
             return
-        try:
-            # A dry run sees what would come of it, and leaves nothing.
-            with self._connection.transaction(force_rollback=self._id is None):
-                before = self._present([new]).get(self._key(new.user))
-                if before is None:
-                    asked = {member: new.user[member] for member in new.sent}
-                    directory.create(self._connection, self._by, AiUserCreate.model_validate(asked | _named(new)))
-                    summary.created += 1
-                    return
-                update = AiUserUpdate.model_validate(self._changes(new))
-                after = directory.change(self._connection, self._by, before["id"], update, _ANY_VERSION)
-        except psycopg.Error as error:
-            raise domain_error(error) from error
+        # A dry run sees what would come of it, and leaves nothing.
+        with domain_errors(), self._connection.transaction(force_rollback=self._id is None):
+            before = self._present([new], _FOR_UPDATE).get(self._key(new.user))
+            if before is None:
+                asked = {member: new.user[member] for member in new.sent}
+                directory.create(self._connection, self._by, AiUserCreate.model_validate(asked | _named(new)))
+                summary.created += 1
+                return
+            update = AiUserUpdate.model_validate(self._changes(new))
+            after = directory.change(self._connection, self._by, before["id"], update, _ANY_VERSION)
         if after["version"] == before["version"]:
             summary.unchanged += 1
         else:

@@ -61,6 +61,16 @@ class Batch(NamedTuple):
     users: list[NewUser]
     rejects: list[Reject]
 
+    def parts(self, size: int) -> "Iterator[Batch]":
+        """The same records in smaller batches."""
+        items: list[NewUser | Reject] = [*self.users, *self.rejects]
+        items.sort(key=lambda item: item.line)
+        for start in range(0, len(items), size):
+            part = items[start : start + size]
+            users = [item for item in part if isinstance(item, NewUser)]
+            rejects = [item for item in part if isinstance(item, Reject)]
+            yield Batch(len(part), self.position, users, rejects)
+
 
 def batches(file: IO[bytes], by: Actor, form: Format, skipped: int, size: int) -> Iterator[Batch]:
     """The records of the file behind those `skipped`, `size` at once; those that are not valid as rejects."""

@@ -7,7 +7,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from ai_admin.config import Settings, load_database_settings
-from ai_admin.database import SCHEMA_VERSION, Connection, connection_arguments, domain_error, schema_version
+from ai_admin.database import SCHEMA_VERSION, Connection, connection_arguments, domain_errors, schema_version
 from ai_admin.errors import SchemaOutdated
 
 # As long as PostgreSQL lets a batch, or the next rows of an export, take.
@@ -22,10 +22,7 @@ def session(settings: Settings) -> Iterator[Connection]:
         arguments["prepare_threshold"] = None
     else:
         arguments["options"] = _OPTIONS
-    try:
-        with psycopg.connect(**arguments, autocommit=True, row_factory=dict_row) as connection:
-            if schema_version(connection) != SCHEMA_VERSION:
-                raise SchemaOutdated
-            yield connection
-    except psycopg.Error as error:
-        raise domain_error(error) from error
+    with domain_errors(), psycopg.connect(**arguments, autocommit=True, row_factory=dict_row) as connection:
+        if schema_version(connection) != SCHEMA_VERSION:
+            raise SchemaOutdated
+        yield connection

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
 from ai_admin.console.views.pages import HOME, console, own_path, page
 from ai_admin.console.views.user import of_ids
-from ai_admin.database import CHANGE_ERRORS, Row
+from ai_admin.database import CHANGE_ERRORS, Row, repeat_lost
 from ai_admin.errors import ApiError, RequestInvalid
 from ai_admin.etags import Precondition, entity_tag
 from ai_admin.http.path import read_uuid
@@ -113,18 +114,24 @@ def _users(ids: list[UUID]) -> list[Row]:
 
 
 def _changed(user: Row, to: Status, version: int) -> Outcome:
-    unchanged = Precondition((entity_tag(version),))
     try:
-        with services().database.transaction() as connection:
-            if to == Status.DELETED:
-                directory.delete(connection, actor(), user["id"], unchanged)
-                return Outcome(user, version + 1, None)
-            update = AiUserUpdate(status=to.value)
-            return Outcome(user, directory.change(connection, actor(), user["id"], update, unchanged)["version"], None)
+        # Here and not for the whole request: the users before this one have been changed already.
+        return Outcome(user, repeat_lost(partial(_change, user["id"], to, version)), None)
     except CHANGE_ERRORS:
         raise
     except ApiError as error:
         return Outcome(user, version, told(error))
+
+
+def _change(user_id: UUID, to: Status, version: int) -> int:
+    """Change a user of this version, in a transaction; return the new version."""
+    unchanged = Precondition((entity_tag(version),))
+    with services().database.transaction() as connection:
+        if to == Status.DELETED:
+            directory.delete(connection, actor(), user_id, unchanged)
+            return version + 1
+        update = AiUserUpdate(status=to.value)
+        return int(directory.change(connection, actor(), user_id, update, unchanged)["version"])
 
 
 def _done(action: str, outcomes: list[Outcome], target: str) -> Response:
