@@ -1,8 +1,9 @@
 """Events: who did what to whom, with the values before and after, written in the transaction of the change.
 
-What is personal (names, addresses, attributes, subjects, the caller's address) is sealed under a key of that person,
-which stands in their row of `users` and nowhere else. Purge destroys the key with the row: the event stays, and so
-does every seal over it, and nothing in it tells any more who it was.
+Text that people write (names, addresses, attributes, models, names of keys and credentials, reasons), subjects and the
+caller's address are sealed under a key of the person concerned, which stands in their row of `users` and nowhere else.
+Purge destroys the key with the row: the event stays, and so does every seal over it, and nothing in it tells any more
+who it was. Ids, closed lists (roles, scopes, statuses), numbers and times stay readable.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,8 @@ from ai_admin.database import Connection
 from ai_admin.json_values import same
 from ai_admin.sql import queries
 
-PERSONAL = frozenset({"tag", "email", "name", "attributes", "identity"})
+# Members whose values people write: of a user, a key, a credential, and a reveal.
+PERSONAL = frozenset({"tag", "email", "name", "attributes", "models", "identity", "secret", "provider", "reason"})
 # What stands in an event for the value of a credential.
 HIDDEN = "***"
 # The columns of an event as COPY takes them.
@@ -62,7 +64,7 @@ def about_user(
     action: Action,
     user_id: UUID,
     audit_key: bytes | None,
-    changes: Mapping[str, Mapping[str, object]],
+    changes: Mapping[str, object],
 ) -> None:
     """Write the event of a change to a user: `changes` has `before` and `after` of each changed member."""
     write(connection, of_user(connection, by, action, user_id, audit_key, changes))
@@ -74,14 +76,14 @@ def of_user(
     action: Action,
     user_id: UUID,
     audit_key: bytes | None,
-    changes: Mapping[str, Mapping[str, object]],
+    changes: Mapping[str, object],
 ) -> Event:
-    """The event that `about_user` writes."""
+    """The event that `about_user` writes. The person's `audit_key` is looked up where it is not given."""
     event_id = uuid7()
     plain, personal = _divided(changes)
     sealed = None
     if personal:
-        sealed = _seal(event_id, audit_key or _make_audit_key(connection, user_id), personal)
+        sealed = _seal(event_id, audit_key or _audit_key_of(connection, user_id), personal)
     return _row(by, action, event_id, user_id, plain, sealed, _source(connection, by, event_id))
 
 
@@ -91,7 +93,7 @@ def write(connection: Connection, event: Event) -> None:
 
 
 def prepared(
-    by: Actor, action: Action, user_id: UUID, audit_key: bytes, changes: Mapping[str, Mapping[str, object]]
+    by: Actor, action: Action, user_id: UUID, audit_key: bytes, changes: Mapping[str, object]
 ) -> PreparedEvent:
     """What `about_user` would write, made without the database; `by` has their `audit_key`, or is no user."""
     event_id = uuid7()
@@ -116,7 +118,7 @@ def with_audit_key(connection: Connection, by: Actor) -> Actor:
     """The actor as `prepared` needs them."""
     if by.user_id is None or by.audit_key is not None:
         return by
-    return replace(by, audit_key=_make_audit_key(connection, by.user_id))
+    return replace(by, audit_key=_audit_key_of(connection, by.user_id))
 
 
 def _as_copied(value: object) -> str:
@@ -128,31 +130,24 @@ def _as_copied(value: object) -> str:
 
 def about_key(connection: Connection, by: Actor, action: Action, user_id: UUID, changes: Mapping[str, object]) -> None:
     """Write the event of a change to a key of a user."""
-    _write(connection, by, action, target_id=user_id, changes=changes)
+    write(connection, of_user(connection, by, action, user_id, None, changes))
 
 
 def about_secret(
-    connection: Connection,
-    by: Actor,
-    action: Action,
-    user_id: UUID,
-    changes: Mapping[str, object],
-    reason: str | None = None,
+    connection: Connection, by: Actor, action: Action, user_id: UUID, changes: Mapping[str, object]
 ) -> None:
-    """Write the event of a change to a credential of a user, or of its reveal. The reason, free text, is sealed."""
-    event_id = uuid7()
-    sealed = reason and _seal(event_id, _make_audit_key(connection, user_id), {"reason": reason})
-    _write(connection, by, action, event_id=event_id, target_id=user_id, changes=changes, personal=sealed or None)
+    """Write the event of a change to a credential of a user, or of its reveal with the reason."""
+    write(connection, of_user(connection, by, action, user_id, None, changes))
 
 
 def exported(connection: Connection, by: Actor, what: Mapping[str, object]) -> None:
     """Write the event of an export of users."""
-    _write(connection, by, Action.USERS_EXPORT, changes=what)
+    _write(connection, by, Action.USERS_EXPORT, what)
 
 
 def refused(connection: Connection, by: Actor, what: Mapping[str, object], user_id: UUID | None = None) -> None:
     """Write the event of a request that was refused; `user_id` is whom it was about, if anybody."""
-    _write(connection, by, Action.ACCESS_REFUSE, target_id=user_id, changes=what)
+    _write(connection, by, Action.ACCESS_REFUSE, what, user_id)
 
 
 def opened(event_id: UUID, audit_key: bytes | None, sealed: bytes | None) -> Any:
@@ -175,18 +170,11 @@ def changed(before: Mapping[str, object], after: Mapping[str, object]) -> dict[s
 
 
 def _write(
-    connection: Connection,
-    by: Actor,
-    action: Action,
-    *,
-    changes: Mapping[str, object],
-    event_id: UUID | None = None,
-    target_id: UUID | None = None,
-    personal: bytes | None = None,
+    connection: Connection, by: Actor, action: Action, changes: Mapping[str, object], target_id: UUID | None = None
 ) -> None:
-    event_id = event_id or uuid7()
-    source = _source(connection, by, event_id)
-    write(connection, _row(by, action, event_id, target_id, changes, personal, source))
+    """Write an event whose changes hold nothing that a person wrote."""
+    event_id = uuid7()
+    write(connection, _row(by, action, event_id, target_id, changes, None, _source(connection, by, event_id)))
 
 
 def _row(
@@ -211,9 +199,7 @@ def _row(
     }
 
 
-def _divided(
-    changes: Mapping[str, Mapping[str, object]],
-) -> tuple[dict[str, Mapping[str, object]], dict[str, Mapping[str, object]]]:
+def _divided(changes: Mapping[str, object]) -> tuple[dict[str, object], dict[str, object]]:
     """What is not personal, and what is."""
     personal = {member: change for member, change in changes.items() if member in PERSONAL}
     return {member: change for member, change in changes.items() if member not in PERSONAL}, personal
@@ -222,7 +208,7 @@ def _divided(
 def _source(connection: Connection, by: Actor, event_id: UUID) -> bytes | None:
     if by.user_id is None:
         return by.source.encode() or None
-    return _seal(event_id, by.audit_key or _make_audit_key(connection, by.user_id), by.source)
+    return _seal(event_id, by.audit_key or _audit_key_of(connection, by.user_id), by.source)
 
 
 def _seal(event_id: UUID, key: bytes | None, value: object) -> bytes | None:
@@ -230,9 +216,16 @@ def _seal(event_id: UUID, key: bytes | None, value: object) -> bytes | None:
     return None if key is None else bytes(Aead(key).encrypt(orjson.dumps(value), event_id.bytes))
 
 
-def _make_audit_key(connection: Connection, user_id: UUID) -> bytes | None:
-    """Give a user a key; one that another request has just given is taken instead."""
-    row = connection.execute(_SQL["make_audit_key"], {"id": user_id}).fetchone()
-    if row is None:
-        row = connection.execute(_SQL["audit_keys"], {"ids": [user_id]}).fetchone()
+def _audit_key_of(connection: Connection, user_id: UUID) -> bytes | None:
+    """The key of a user, who is given one if they have none; None where they have been purged."""
+    key = _find_audit_key(connection, user_id)
+    if key is None:
+        # Where another request gives one at the same moment, its key is found after the wait.
+        connection.execute(_SQL["make_audit_key"], {"id": user_id})
+        key = _find_audit_key(connection, user_id)
+    return key
+
+
+def _find_audit_key(connection: Connection, user_id: UUID) -> bytes | None:
+    row = connection.execute(_SQL["audit_keys"], {"ids": [user_id]}).fetchone()
     return None if row is None else row["audit_key"]

@@ -14,7 +14,8 @@ from ai_admin.http.path import UuidText
 LARGEST_PAGE = 200
 _CHANGES: dict[str, Any] = {
     "description": "What was changed: `before` and `after` of each member of a user, the members of a key, a "
-    "credential without its value, or the request that was refused. Values of a person who was purged are null.",
+    "credential without its value, or the request that was refused. Texts of a person who was purged are gone, and "
+    "`erased` is true.",
     "examples": [{"role": {"before": "member", "after": "auditor"}}],
 }
 

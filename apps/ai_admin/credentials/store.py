@@ -132,8 +132,8 @@ def reveal(
     connection.execute(_SQL["note_use"], {"id": row["id"]})
     require_standing(connection, by)
     shown = {"provider": row["provider"], "version": row["version"]}
-    changes = {"secret": name, **shown, "value": HIDDEN}
-    events.about_secret(connection, by, Action.SECRETS_REVEAL, user_id, changes, reason)
+    changes = {"secret": name, **shown, "value": HIDDEN, "reason": reason}
+    events.about_secret(connection, by, Action.SECRETS_REVEAL, user_id, changes)
     return {"name": name, **shown}, content
 
 

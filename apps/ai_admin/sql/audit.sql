@@ -39,8 +39,7 @@ FROM STDIN;
 UPDATE users
 SET audit_key = DEFAULT
 WHERE id = %(id)s
-  AND audit_key IS NULL
-RETURNING audit_key;
+  AND audit_key IS NULL;
 
 -- name: audit_keys
 SELECT id, audit_key

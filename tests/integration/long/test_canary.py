@@ -24,6 +24,8 @@ import pytest
 from flask import Flask
 
 from ai_admin import embedded
+from ai_admin.access import identities
+from ai_admin.access.actors import service
 from ai_admin.access.tokens import make_key
 from ai_admin.app import create_app
 from ai_admin.audit import events
@@ -449,6 +451,105 @@ def test_nothing_is_found_where_a_server_runs(
         assert search(visit, postgres, (tmp_path / "server.log").read_bytes()) == set()
 
 
+# What people write, and a purge
+
+
+@dataclass
+class Written:
+    """Texts that each stand in one place, lower-case letters and digits, as every grammar takes them."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def new(self, place: str) -> str:
+        """A text for this place."""
+        self.texts[place] = f"canary-{secrets.token_hex(12)}"
+        return self.texts[place]
+
+    def found_in(self, content: bytes) -> set[str]:
+        """The places whose text is there, in any form that the search knows."""
+        return {
+            place
+            for place, text in self.texts.items()
+            if any(form in content for form in forms(text.removeprefix("canary-").encode()) if len(form) > 20)
+        }
+
+
+def write_everywhere(api: httpx.Client, written: Written, person: str) -> set[str]:
+    """Put a text of their own into everything that the person, and who looks after them, can write.
+
+    Returns the places that the log tells of, and not the row of the person alone.
+    """
+    new, path = written.new, f"{USERS}/{person}"
+
+    def send(method: str, path: str, **how: Any) -> httpx.Response:
+        answer = api.request(method, path, **how)
+        assert answer.is_success, answer.text
+        return answer
+
+    for round_ in ("first", "second"):
+        send(
+            "PUT",
+            path,
+            json={
+                "tag": new(f"tag, {round_}"),
+                "email": f"{new(f'email, {round_}')}@example.com",
+                "name": new(f"name, {round_}"),
+                "models": [new(f"models, {round_}")],
+                "attributes": {new(f"attribute, {round_}"): [{"x": new(f"attribute's value, {round_}")}]},
+            },
+        )
+    key = send("POST", f"{path}/keys", json={"name": new("key's name"), "models": [new("key's models")]}).json()
+    send("PUT", f"{path}/keys/{key['id']}", json={"name": new("key renamed"), "models": [new("key's later models")]})
+    mine = bearer(key["key"])
+    own = send(
+        "POST",
+        f"{ME}/keys",
+        headers=mine,
+        json={"name": new("own key's name"), "models": [written.texts["key's later models"]]},
+    ).json()
+    send("DELETE", f"{ME}/keys/{own['id']}", headers=mine)
+    successor = {"name": new("successor's name"), "models": [new("successor's models")], "replaces": key["id"]}
+    successor = send("POST", f"{path}/keys", json=successor).json()
+    name, provider = new("credential's name"), new("credential's provider")
+    send("PUT", f"{path}/secrets/{name}", json={"provider": provider, "value": "x"})
+    send("PUT", f"{path}/secrets/{name}", json={"provider": new("credential's later provider"), "value": "y"})
+    send("POST", f"{path}/secrets/{name}/restore", json={"version": 1})
+    send("POST", f"{path}/secrets/{name}/reveal", json={"reason": new("reason")})
+    send("DELETE", f"{path}/secrets/{name}")
+    record = {"tag": written.texts["tag, second"], "name": new("name in a file")}
+    lines = json.dumps(record) + "\n" + json.dumps({"tag": new("tag of a bad row"), "email": new("no address")})
+    send("POST", f"{USERS}/import", content=lines, headers={"Content-Type": "application/x-ndjson"})
+    told = set(written.texts) - {"tag of a bad row", "no address"}
+    # What is asked for is told to nobody, nor is what is refused.
+    asked = {"q": new("words"), "email": new("address"), f"attributes[{new('attribute asked for')}]": new("value")}
+    send("GET", f"{USERS}/export", params=asked)
+    headers = bearer(successor["key"]) | {"User-Agent": new("program"), "Referer": new("referrer")}
+    for refused in (USERS, f"{path}/secrets/{new('name refused')}/versions", f"{path}/keys?{new('parameter')}=1"):
+        assert api.get(refused, headers=headers).status_code == 403
+    return told
+
+
+def test_purge_leaves_no_text_about_the_person(
+    server_app: Flask, settings: Settings, postgres: EmbeddedPostgres, sql: psycopg.Connection
+) -> None:
+    """A purge erases a person: no key's name, reason or provider that was written for them outlives it in the log."""
+    written = Written()
+    with calling(server_app) as api:
+        person = api.post(
+            USERS, json={"tag": written.new("tag"), "email": f"{written.new('email')}@example.com"}
+        ).json()["id"]
+        with server_app.extensions["ai_admin"].database.transaction() as connection:
+            identity = written.new("issuer"), written.new("subject")
+            identities.bind(connection, service("test"), written.texts["tag"], *identity)
+        told = {"tag", "email", "issuer", "subject"} | write_everywhere(api, written, person)
+        assert written.found_in(audit(api)) == told, "who reads the log is told all of it before"
+        assert api.delete(f"{USERS}/{person}", params={"purge": "true"}).status_code == 204
+        left = audit(api)
+    assert sql.execute("SELECT count(*) > 15 FROM audit_events WHERE target_id = %s", [person]).fetchone() == (True,)
+    assert written.found_in(left) == set()
+    assert written.found_in(dump(postgres, settings.secret.pg_database)) == set()
+
+
 # Deliberate leaks
 
 
@@ -485,8 +586,8 @@ def leak_in_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     about_secret = events.about_secret
     last = last_opened(monkeypatch)
 
-    def leaking(sql: Any, by: Any, action: Any, user_id: Any, changes: Any, _reason: str | None = None) -> None:
-        about_secret(sql, by, action, user_id, changes, last[0])
+    def leaking(sql: Any, by: Any, action: Any, user_id: Any, changes: Any) -> None:
+        about_secret(sql, by, action, user_id, {**changes, "reason": last[0]})
 
     monkeypatch.setattr(events, "about_secret", leaking)
 
@@ -496,8 +597,8 @@ def leak_in_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
     about_secret = events.about_secret
     last = last_opened(monkeypatch)
 
-    def leaking(sql: Any, by: Any, action: Any, user_id: Any, changes: Any, reason: str | None = None) -> None:
-        about_secret(sql, by, action, user_id, {**changes, "value": last[0]}, reason)
+    def leaking(sql: Any, by: Any, action: Any, user_id: Any, changes: Any) -> None:
+        about_secret(sql, by, action, user_id, {**changes, "value": last[0]})
 
     monkeypatch.setattr(events, "about_secret", leaking)
 
