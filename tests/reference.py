@@ -92,17 +92,25 @@ class Reference:
         after = {**before, **sent, "version": before["version"] + 1, "deletedAt": None}
         self._require_free(after)
         self.events.append((_action(before["status"], after["status"]), user_id))
-        if SCOPES[after["role"]] - SCOPES[before["role"]]:
-            self._keep_keys(before, after)
+        if (before["role"], before["kind"]) != (after["role"], after["kind"]):
+            self._settle_keys(before, after)
         return after
 
-    def _keep_keys(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    def _settle_keys(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        gained, lost = SCOPES[after["role"]] - SCOPES[before["role"]], SCOPES[before["role"]] - SCOPES[after["role"]]
         for key in self.keys.values():
-            if key.user == before["id"]:
-                kept = [] if after["role"] == "owner" else sorted(_scopes(key, before))
-                if key.scopes is None or sorted(key.scopes) != kept:
-                    key.scopes = kept
-                    self.events.append(("keys:update", key.user))
+            if key.user != before["id"] or (key.scopes is None and not gained):
+                continue
+            did = _scopes(key, before)
+            kept = did if gained else set(key.scopes or ())
+            if gained and after["role"] == "owner":
+                kept = set()
+            # A scope of a gateway stays where it worked, and where nothing was taken from the user or the role has it.
+            stays = did & (SCOPES[after["role"]] if lost else may_have(after))
+            kept = {scope for scope in kept if scope not in GATEWAY or scope in stays}
+            if key.scopes is None or set(key.scopes) != kept:
+                key.scopes = sorted(kept)
+                self.events.append(("keys:update", key.user))
 
     def delete(self, user_id: str, version: int | None) -> None:
         """Mark a user deleted."""

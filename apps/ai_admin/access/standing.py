@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ai_admin.access.actors import Actor
-from ai_admin.access.scopes import ROLE_SCOPES, Scope, scopes_of
+from ai_admin.access.scopes import GATEWAY_SCOPES, ROLE_SCOPES, Scope, scopes_of
 from ai_admin.audit import events
 from ai_admin.audit.events import Action, Event
 from ai_admin.database import Connection, Row
@@ -86,7 +86,8 @@ def require_grant_of_gain(
 ) -> None:
     """Raise `Forbidden` where a change of status, role or kind gives a user, or a key of theirs, what `by` lacks."""
     keys = [row["scopes"] for row in connection.execute(_SQL["scopes"], {"user_id": before["id"]})]
-    by.require_grant_to(before["id"], _powers(after, keys) - _powers(before, keys))
+    settled = [scopes_after(scopes, before, after) for scopes in keys]
+    by.require_grant_to(before["id"], _powers(after, settled) - _powers(before, keys))
 
 
 def _powers(user: Mapping[str, Any], keys: Sequence[Sequence[str] | None]) -> frozenset[Scope]:
@@ -97,16 +98,40 @@ def _powers(user: Mapping[str, Any], keys: Sequence[Sequence[str] | None]) -> fr
     return ROLE_SCOPES[role].union(*(scopes_in(granted, role, kind) for granted in keys))
 
 
-def keep_keys_from_rising(connection: Connection, by: Actor, before: Mapping[str, Any], role: Role) -> None:
-    """Leave the keys of a user who rises what they did so far: others may hold them, or have made them for this day.
+def scopes_after(
+    named: Sequence[str] | None, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Sequence[str] | None:
+    """Return the scopes that a key names after a change of its user's role or kind; None is all that the role gives.
 
-    Those of a new owner do nothing more that needs a scope, for an owner's key reaches owners.
+    - A promotion gives a key nothing: others may hold the key, or have made it for this day. It keeps what it did
+      before. A new owner's key keeps nothing, because an owner's key reaches owners.
+    - A gateway scope stays if the key had it before and if the new role gives it. A service keeps it also where the
+      new role takes nothing away. After a demotion an owner grants it again.
     """
-    former, kind = Role(before["role"]), Kind(before["kind"])
+    former, role = Role(before["role"]), Role(after["role"])
+    given, did = ROLE_SCOPES[role], scopes_in(named, former, Kind(before["kind"]))
+    if is_promotion(former, role):
+        kept = frozenset() if role == Role.OWNER else did
+    elif named is None:
+        return None
+    else:
+        kept = frozenset(map(Scope, named))
+    is_gateway = after["kind"] == Kind.SERVICE and ROLE_SCOPES[former] <= given
+    kept -= GATEWAY_SCOPES - (did & (given | GATEWAY_SCOPES if is_gateway else given))
+    return sorted(scope.value for scope in kept)
+
+
+def is_promotion(former: Role, role: Role) -> bool:
+    """Return whether a change of role gives a scope, whatever it takes away."""
+    return not ROLE_SCOPES[role] <= ROLE_SCOPES[former]
+
+
+def settle_keys(connection: Connection, by: Actor, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Write the scopes of a user's keys as `scopes_after` has them, with an event for each key that changes."""
     for row in connection.execute(_SQL["scopes_of_keys"], {"user_id": before["id"]}).fetchall():
-        kept = frozenset() if role == Role.OWNER else scopes_in(row["scopes"], former, kind)
-        scopes = sorted(scope.value for scope in kept)
-        if row["scopes"] is None or sorted(row["scopes"]) != scopes:
+        named = row["scopes"]
+        scopes = scopes_after(named, before, after)
+        if scopes != (named and sorted(named)):
             connection.execute(_SQL["set_scopes"], {"id": row["id"], "scopes": scopes})
-            change = {"key": str(row["id"]), "scopes": {"before": row["scopes"], "after": scopes}}
+            change = {"key": str(row["id"]), "scopes": {"before": named, "after": scopes}}
             events.about_key(connection, by, Action.KEYS_UPDATE, before["id"], change)

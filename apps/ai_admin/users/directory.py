@@ -9,12 +9,12 @@ from uuid_utils.compat import uuid7
 
 from ai_admin.access import identities
 from ai_admin.access.actors import Actor
-from ai_admin.access.scopes import ROLE_SCOPES
 from ai_admin.access.standing import (
-    keep_keys_from_rising,
+    is_promotion,
     record_if_standing,
     require_grant_of_gain,
     require_standing,
+    settle_keys,
 )
 from ai_admin.audit import events
 from ai_admin.audit.events import Action
@@ -109,9 +109,9 @@ def change(connection: Connection, by: Actor, user_id: UUID, update: AiUserUpdat
     event = events.of_user(connection, by, _action(before, after), user_id, audit_key, events.changed(before, sent))
     # The update waits like an insert.
     record_if_standing(connection, by, event, of_themselves=by.user_id == user_id)
-    former, role = Role(before["role"]), Role(after["role"])
-    if ROLE_SCOPES[role] - ROLE_SCOPES[former]:
-        keep_keys_from_rising(connection, by, before, role)
+    if any(before[member] != after[member] for member in ("role", "kind")):
+        settle_keys(connection, by, before, after)
+    if is_promotion(Role(before["role"]), Role(after["role"])):
         identities.unbind_from_others(connection, by, user_id, audit_key)
     return after
 

@@ -143,7 +143,8 @@ def change_user(UserID: str) -> Response:  # noqa: N803
     """Members that are not sent stay as they are. A change that changes nothing leaves the version alone.
 
     A deleted user is brought back by a change that sends a `status`. A new role gives nothing to keys that are there:
-    they keep what they did so far, and those of a new owner do nothing that needs a scope.
+    they keep what they did so far, and those of a new owner do nothing that needs a scope. A demotion takes
+    `tokens:introspect` and `secrets:reveal` from them, except what the new role gives.
     """
     read_query(NoQuery)
     user_id = read_uuid("UserID", UserID)
