@@ -16,7 +16,7 @@ from ai_admin.audit.views import audit
 from ai_admin.config import Settings, load_settings
 from ai_admin.credentials.views import secrets
 from ai_admin.database import Database, repeat_lost
-from ai_admin.http import cors, problems, request_log, security_headers
+from ai_admin.http import cors, once, problems, request_log, security_headers
 from ai_admin.introspection.views import introspection
 from ai_admin.keys.views import keys, own
 from ai_admin.services import Services
@@ -73,4 +73,5 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
     for blueprint in (users, keys, own, secrets, audit, introspection, *more):
         app.register_blueprint(blueprint)
     guard.install(app)
+    once.install(app)
     return app

@@ -33,6 +33,7 @@ class ErrorCode(str, Enum):
     TOO_MANY_SECRETS = "TOO_MANY_SECRETS"
     USER_SUSPENDED = "USER_SUSPENDED"
     IDEMPOTENCY_KEY_IN_USE = "IDEMPOTENCY_KEY_IN_USE"
+    IDEMPOTENT_ANSWER_ERASED = "IDEMPOTENT_ANSWER_ERASED"
     IMPORT_RUNNING = "IMPORT_RUNNING"
     VERSION_MISMATCH = "VERSION_MISMATCH"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
@@ -218,6 +219,14 @@ class IdempotencyKeyInUse(ApiError):
     status = 409
     title = "The same request is still running"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+class IdempotentAnswerErased(ApiError):
+    """The user that this Idempotency-Key was used for has been erased; to send the request again, use a new key."""
+
+    code = ErrorCode.IDEMPOTENT_ANSWER_ERASED
+    status = 409
+    title = "The user has been erased"
 
 
 class ImportRunning(ApiError):

@@ -3,6 +3,10 @@
 After the IETF draft "The Idempotency-Key HTTP Header Field" (draft-ietf-httpapi-idempotency-key-header). The
 key is claimed, the work done and the answer kept, sealed, in one transaction: if the work fails nothing is kept,
 and the next try starts afresh.
+
+An erasure takes the kept answers about the user along. It leaves a digest of each Idempotency-Key, so that a retry that
+was still on its way does not create the person again. A client may write a name into a key, and a plain digest would
+let a reader of the database try names; so the digest is made with a key of the vault.
 """
 
 import hashlib
@@ -14,11 +18,13 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from ai_admin.database import Connection
-from ai_admin.errors import IdempotencyKeyInUse, IdempotencyKeyReused, RequestInvalid
+from ai_admin.errors import IdempotencyKeyInUse, IdempotencyKeyReused, IdempotentAnswerErased, RequestInvalid
 from ai_admin.sql import queries
 from ai_admin.vault.keyring import KeyRing
 from ai_admin.vault.registry import KEPT_ANSWERS
 
+# What the digests of keys of erased users are for; at most 16 bytes.
+_ERASED = b"erased answers 1"
 KEY = r"[\x21-\x7e]{1,255}"
 _SQL = queries("idempotency")
 
@@ -61,7 +67,8 @@ def once(
     """Do the work unless this key has its answer already; without a key, just do it.
 
     `request` is the canonical form of what was asked. `work` returns the user it concerns and the answer.
-    The connection must be in a transaction. Raises `IdempotencyKeyInUse`, `IdempotencyKeyReused` and `VaultError`.
+    The connection must be in a transaction. Raises `IdempotencyKeyInUse`, `IdempotencyKeyReused`,
+    `IdempotentAnswerErased` and `VaultError`.
     """
     if key is None:
         return work()[1]
@@ -73,6 +80,9 @@ def once(
         if kept["request_digest"] != request_digest:
             raise IdempotencyKeyReused
         return Answer(kept["status"], kept["headers"], ring.open(kept["body"], place), replayed=True)
+    digests = ring.digests(key_digest, _ERASED)
+    if connection.execute(_SQL["find_erased"], {"digests": digests}).fetchone() is not None:
+        raise IdempotentAnswerErased
     user_id, answer = work()
     connection.execute(
         _SQL["store"],
@@ -87,6 +97,16 @@ def once(
     )
     connection.execute(_SQL["forget_expired"])
     return answer
+
+
+def erase_answers(connection: Connection, ring: KeyRing, user_id: UUID) -> None:
+    """Forget the kept answers about a user, and refuse their Idempotency-Keys for as long as they were kept.
+
+    For an erasure: the user is locked, so none comes in between.
+    """
+    for row in connection.execute(_SQL["take_of_user"], {"user_id": user_id}).fetchall():
+        digest = ring.digests(row["key_digest"], _ERASED)[0]
+        connection.execute(_SQL["remember_erased"], {"digest": digest, "expires_at": row["expires_at"]})
 
 
 def _claim(connection: Connection, key_digest: bytes) -> None:

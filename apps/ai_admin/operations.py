@@ -49,6 +49,8 @@ class Operation:
     headers: tuple[Header, ...]
     # A page of the console, for people: not of the API, and entered with a session in place of a bearer credential.
     page: bool
+    # Asked by a proxy with the headers of another request, which are not meant for this service (nginx's auth_request).
+    subrequest: bool
 
 
 def describe(
@@ -63,11 +65,12 @@ def describe(
     upload: Mapping[str, object] = MappingProxyType({}),
     headers: tuple[Header, ...] = (),
     page: bool = False,
+    subrequest: bool = False,
 ) -> Callable[[View], View]:
     """Attach an operation's description to its view; the view's docstring is its longer text."""
 
     def attach(view: View) -> View:
-        said = Operation(summary, entry, answers, errors, query, body, body_type, upload, headers, page)
+        said = Operation(summary, entry, answers, errors, query, body, body_type, upload, headers, page, subrequest)
         setattr(view, _ATTRIBUTE, said)
         return view
 

@@ -4,8 +4,19 @@ import httpx
 import psycopg
 import pytest
 
-from tests.conftest import OWNER_ID, assert_problem
-from tests.integration.test_access import ME, Headers, People, bearer, key_of, people, uncached, user_of
+from tests.conftest import AS_OWNER, OWNER_ID, assert_problem
+from tests.integration.test_access import (
+    MATRIX,
+    ME,
+    Headers,
+    People,
+    bearer,
+    call,
+    key_of,
+    people,
+    uncached,
+    user_of,
+)
 from tests.serving import USERS
 
 __all__ = ["people"]
@@ -106,3 +117,34 @@ def test_an_answer_that_does_not_open_is_an_error(api: httpx.Client, ada: str, s
     )
     assert_problem(keyed(api, path), 500, "SEALED_VALUE_UNREADABLE")
     assert len(api.get(path).json()["data"]) == 1
+
+
+def test_a_key_for_an_erased_user_is_not_made_again(api: httpx.Client, ada: str) -> None:
+    """The retry says that the user has been erased, to whichever key of the vault the digest belongs."""
+    path = f"{USERS}/{ada}/keys"
+    assert keyed(api, path).status_code == 201
+    assert api.delete(f"{USERS}/{ada}", params={"purge": "true"}).status_code == 204
+    assert_problem(keyed(api, path), 409, "IDEMPOTENT_ANSWER_ERASED")
+
+
+TAKERS = {("POST", USERS), ("POST", f"{USERS}/<UserID>/keys"), ("POST", f"{ME}/keys")}
+
+
+@pytest.mark.parametrize("route", sorted(set(MATRIX) - TAKERS - {("GET", "/ai/authorize")}), ids=" ".join)
+def test_idempotency_key_on_a_request_that_keeps_no_answer_is_refused(
+    api: httpx.Client, route: tuple[str, str]
+) -> None:
+    """A client that believes its retry to be safe learns that it is not, and where it would be."""
+    refused = call(api, *route, {**AS_OWNER, "Idempotency-Key": "k"})
+    assert_problem(refused, 400, "VALIDATION_ERROR")
+    (fault,) = refused.json()["details"]
+    assert fault["loc"] == ["header", "Idempotency-Key"]
+    assert fault["msg"].endswith("POST /ai/admin/users, POST /ai/admin/users/{UserID}/keys, POST /ai/me/keys")
+    # Strangers learn nothing of routes.
+    assert_problem(call(api, *route, {"Idempotency-Key": "k"}), 401, "UNAUTHENTICATED")
+
+
+def test_idempotency_key_that_belongs_to_another_request_is_ignored(api: httpx.Client) -> None:
+    """nginx asks with the headers of a request to a model, whose client may send a key to the provider."""
+    assert api.get("/ai/authorize", headers={"Idempotency-Key": "k"}).status_code == 204
+    assert api.options(USERS, headers={"Idempotency-Key": "k"}).status_code == 204

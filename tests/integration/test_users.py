@@ -150,6 +150,43 @@ def test_purge_leaves_nothing_of_the_person(api: httpx.Client, sql: psycopg.Conn
     assert sql.execute("SELECT count(*) FROM idempotency_keys").fetchone() == (0,)
 
 
+def test_create_retried_after_purge_is_refused(api: httpx.Client, sql: psycopg.Connection) -> None:
+    """A retry that was still on its way does not bring an erased person back, whatever body it has.
+
+    What is kept for that tells nothing: not even a reader of the database who guesses the key finds it.
+    """
+    headers = {"Idempotency-Key": "create-ada"}
+    path = api.post(USERS, json=ADA, headers=headers).headers["Location"]
+    kept = sql.execute("SELECT key_digest, request_digest FROM idempotency_keys").fetchone()
+    assert kept
+    assert api.delete(path, params={"purge": "true"}).status_code == 204
+    for body in (ADA, ADA | {"tag": "ada2"}):
+        refused = api.post(USERS, json=body, headers=headers)
+        assert_problem(refused, 409, "IDEMPOTENT_ANSWER_ERASED")
+    assert sql.execute("SELECT id FROM users").fetchall() == [(OWNER_ID,)]
+    assert not set(kept) & set(sql.execute("SELECT digest FROM erased_answers").fetchall()[0])
+    assert api.post(USERS, json=ADA, headers={"Idempotency-Key": "another"}).status_code == 201
+
+
+def test_create_retried_after_deletion_gets_the_first_answer(api: httpx.Client) -> None:
+    """A user who is only marked deleted is still there, so the retry creates no second one."""
+    headers = {"Idempotency-Key": "k"}
+    first = api.post(USERS, json=ADA, headers=headers)
+    assert api.delete(first.headers["Location"]).status_code == 204
+    assert api.post(USERS, json=ADA, headers=headers).content == first.content
+
+
+def test_idempotency_key_of_an_erased_user_expires(api: httpx.Client, sql: psycopg.Connection) -> None:
+    """A day after its request the key can be used again, and its digest is gone."""
+    headers = {"Idempotency-Key": "k"}
+    path = api.post(USERS, json=ADA, headers=headers).headers["Location"]
+    api.delete(path, params={"purge": "true"})
+    assert sql.execute("SELECT expires_at > now() + interval '23 hours' FROM erased_answers").fetchall() == [(True,)]
+    sql.execute("UPDATE erased_answers SET expires_at = now() - interval '1 second'")
+    assert api.post(USERS, json=ADA, headers=headers).status_code == 201
+    assert sql.execute("SELECT count(*) FROM erased_answers").fetchone() == (0,)
+
+
 def test_a_deleted_user_can_be_purged(api: httpx.Client) -> None:
     """The mark is no protection against erasure on request."""
     path = api.post(USERS, json=ADA).headers["Location"]

@@ -51,6 +51,15 @@ def test_a_good_ring() -> None:
     assert ring.find("2027-01") is None
 
 
+def test_digests_differ_by_key_and_purpose() -> None:
+    """A digest is found again after the primary key has changed, and never by another value or for another purpose."""
+    before, after = ring_of(FIRST, SECOND), ring_of(FIRST | {"state": "retired"}, SECOND | {"state": "primary"})
+    digests = before.digests(b"value", b"a")
+    assert after.digests(b"value", b"a") == digests[::-1]
+    assert not set(digests) & {*before.digests(b"value", b"b"), *before.digests(b"other", b"a")}
+    assert len(set(digests)) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -48,6 +48,7 @@ def introspect() -> Response:
     answers={204: None},
     query=AuthorizeQuery,
     errors=(RequestInvalid, DatabaseUnavailable),
+    subrequest=True,
 )
 def authorize() -> Response:
     """For nginx's `auth_request` and its like: the caller's own credential, an answer without a body.

@@ -10,6 +10,23 @@ FROM idempotency_keys
 WHERE key_digest = %(key_digest)s
   AND expires_at > now();
 
+-- name: find_erased
+SELECT
+FROM erased_answers
+WHERE digest = ANY(%(digests)s)
+  AND expires_at > now();
+
+-- name: take_of_user
+DELETE FROM idempotency_keys
+WHERE user_id = %(user_id)s
+RETURNING key_digest, expires_at;
+
+-- name: remember_erased
+INSERT INTO erased_answers (digest, expires_at)
+VALUES (%(digest)s, %(expires_at)s)
+ON CONFLICT (digest) DO UPDATE
+SET expires_at = EXCLUDED.expires_at;
+
 -- name: store
 INSERT INTO idempotency_keys (key_digest, request_digest, user_id, status, headers, body, expires_at)
 VALUES (%(key_digest)s, %(request_digest)s, %(user_id)s, %(status)s, %(headers)s, %(body)s,
@@ -23,7 +40,18 @@ SET request_digest = EXCLUDED.request_digest,
     expires_at = EXCLUDED.expires_at;
 
 -- name: forget_expired
--- A few at a time with each new key, so that the table stays small without a job of its own.
+-- A few at a time with each new key, so that the tables stay small without a job of their own.
+WITH erased AS (
+    DELETE FROM erased_answers
+    WHERE digest IN (
+        SELECT digest
+        FROM erased_answers
+        WHERE expires_at <= now()
+        ORDER BY expires_at
+        LIMIT 20
+        FOR UPDATE SKIP LOCKED
+    )
+)
 DELETE FROM idempotency_keys
 WHERE key_digest IN (
     SELECT key_digest

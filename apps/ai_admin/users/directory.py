@@ -23,9 +23,11 @@ from ai_admin.errors import LastOwner, RequestInvalid, UserNotFound, VersionMism
 from ai_admin.etags import Precondition
 from ai_admin.filters import Conditions
 from ai_admin.folding import sort_key, words
+from ai_admin.idempotency import erase_answers
 from ai_admin.listing import Listing, Order
 from ai_admin.sql import queries
 from ai_admin.users.schemas import AiUserCreate, AiUserUpdate, Kind, Role, Status, UserFilter
+from ai_admin.vault.keyring import KeyRing
 
 COLUMNS = """id, tag, email, name, kind, role, status, models, attributes, created_at AS "createdAt",
     updated_at AS "updatedAt", deleted_at AS "deletedAt", version"""
@@ -128,13 +130,14 @@ def delete(connection: Connection, by: Actor, user_id: UUID, precondition: Preco
     events.about_user(connection, by, Action.USERS_DELETE, user_id, audit_key, changes)
 
 
-def purge(connection: Connection, by: Actor, user_id: UUID, precondition: Precondition) -> None:
+def purge(connection: Connection, ring: KeyRing, by: Actor, user_id: UUID, precondition: Precondition) -> None:
     """Erase the user, deleted or not, and all that is kept about them, the key to their values in the log included.
 
     Raises `UserNotFound`, `VersionMismatch`, `Forbidden`, `LastOwner`.
     """
     before, _ = _locked(connection, by, user_id, precondition)
     _require_another_owner(connection, by, before)
+    erase_answers(connection, ring, user_id)
     connection.execute(_SQL["purge"], {"id": user_id})
     events.about_user(connection, by, Action.USERS_PURGE, user_id, None, {})
 

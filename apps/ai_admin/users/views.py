@@ -172,9 +172,12 @@ def delete_user(UserID: str) -> Response:  # noqa: N803
     query = read_query(DeleteQuery)
     user_id = read_uuid("UserID", UserID)
     precondition = if_match(request.headers.get("If-Match"))
-    remove = directory.purge if query.purge == "true" else directory.delete
+    ring = services().key_ring.current()
     with services().database.transaction() as connection:
-        remove(connection, actor(), user_id, precondition)
+        if query.purge == "true":
+            directory.purge(connection, ring, actor(), user_id, precondition)
+        else:
+            directory.delete(connection, actor(), user_id, precondition)
     return Response(status=204)
 
 

@@ -13,6 +13,7 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
+from hashlib import blake2b
 from itertools import combinations
 from typing import Annotated, Literal
 
@@ -118,6 +119,14 @@ class KeyRing(BaseModel):
         """The ciphertext of a value for its place in the database, under the primary key."""
         key = self.primary
         return encrypt(value, context, key.id, key.key)
+
+    def digests(self, value: bytes, purpose: bytes) -> list[bytes]:
+        """The digest of a value under each key, the primary one first: nobody without the keys can guess the value.
+
+        `purpose`, at most 16 bytes, keeps digests for one purpose from being those for another.
+        """
+        keys = sorted(self.keys, key=lambda key: key.state != "primary")
+        return [blake2b(value, digest_size=32, key=key.key.get_secret_value(), person=purpose).digest() for key in keys]
 
     def open(self, ciphertext: bytes, context: Context) -> bytes:
         """The value of a ciphertext from the same place. Raises `VaultError`; the log says why, and names the key."""
