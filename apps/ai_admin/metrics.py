@@ -27,6 +27,11 @@ _REQUESTS = Counter("ai_admin_http_requests", "Requests answered.", ["method", "
 _SECONDS = Histogram("ai_admin_http_request_duration_seconds", "Time to the answer.", ["method", "route"])
 _CONNECTIONS = Gauge("ai_admin_pool_connections", "Connections in the pool.", ["state"], multiprocess_mode="livesum")
 _WAITING = Gauge("ai_admin_pool_requests_waiting", "Requests that wait for a connection.", multiprocess_mode="livesum")
+_REFUSED_RINGS = Gauge(
+    "ai_admin_vault_ring_refused",
+    "Workers that keep an older key ring because that of the mounted file cannot be used.",
+    multiprocess_mode="livesum",
+)
 _IDLE, _USED = _CONNECTIONS.labels("idle"), _CONNECTIONS.labels("used")
 # Methods have a handful of names; a caller may invent more, and each would be a series.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
@@ -71,6 +76,11 @@ def _show(values: Mapping[Gauge, int]) -> None:
             if _shown.get(gauge) != value:
                 gauge.set(value)
                 _shown[gauge] = value
+
+
+def show_refused_key_ring(is_refused: bool) -> None:
+    """Show whether this worker keeps an older key ring than that of the mounted file."""
+    _show({_REFUSED_RINGS: int(is_refused)})
 
 
 def _forget_dead_workers(folder: Path) -> None:

@@ -18,6 +18,7 @@ from ai_admin.app import create_app
 from ai_admin.asgi import AsgiApplication
 from ai_admin.audit.sealer import sealing
 from ai_admin.config import Settings, load_settings
+from ai_admin.services import Services
 
 # Where the workers of one server keep their metrics, for any of them to add up (prometheus_client.multiprocess).
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -35,8 +36,10 @@ def create_worker() -> AsgiApplication:
     """What each worker of the server loads."""
     _end_with_parent()
     settings = load_settings()
+    app = create_server_app(settings)
+    _follow_key_ring(app)
     return AsgiApplication(
-        create_server_app(settings),
+        app,
         # More threads than connections, so that answers which need none do not queue behind those that wait.
         threads=settings.config.pool_size * 2,
         max_body_bytes=settings.config.max_body_bytes,
@@ -69,6 +72,16 @@ def _end_with_parent() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=watch, daemon=True, name="watch-parent").start()
+
+
+def _follow_key_ring(app: Flask) -> None:
+    """Notice a change of the key ring's file while there are no requests, until this worker ends."""
+    from ai_admin.metrics import show_refused_key_ring  # noqa: PLC0415  as above
+
+    made: Services = app.extensions["ai_admin"]
+    # Nobody sets the event: the thread ends with the process.
+    arguments = (show_refused_key_ring, threading.Event().wait)
+    threading.Thread(target=made.key_ring.follow, args=arguments, daemon=True, name="watch-key-ring").start()
 
 
 def serve(host: str, port: int, workers: int, metrics_folder: Path, ready: Callable[[str], None]) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -15,7 +15,7 @@ from ai_admin import logs
 from ai_admin.config import Settings
 from ai_admin.database import SCHEMA_VERSION
 from ai_admin.embedded import EmbeddedPostgres
-from tests.conftest import assert_problem
+from tests.conftest import OWNER_ID, assert_problem
 from tests.serving import HANGS, serving
 
 USERS = "/ai/admin/users"
@@ -74,6 +74,29 @@ def test_metrics_show_the_pool(server: httpx.Client) -> None:
     assert shown not in server.get("/metrics").text
     server.get(USERS)
     assert shown in server.get("/metrics").text
+
+
+def test_a_wrong_key_ring_is_noticed_by_a_quiet_server(
+    server: httpx.Client, settings: Settings, tmp_path: Path
+) -> None:
+    """Nobody uses the vault at night: the mistake shows in log and metrics before the first user meets it."""
+    (file,) = settings.root.glob("secrets/*/*/VAULT_KEYS")
+    good = file.read_text()
+    file.write_text("{")
+    _wait_for(lambda: "the key ring changed and cannot be used" in (tmp_path / "server.log").read_text())
+    _wait_for(lambda: "ai_admin_vault_ring_refused 1.0" in server.get("/metrics").text)
+    assert server.get("/readyz").status_code == 200
+    key = {"provider": "openai", "value": "sk-1"}
+    assert server.put(f"{USERS}/{OWNER_ID}/secrets/openai", json=key).status_code == 201
+    file.write_text(good)
+    _wait_for(lambda: "ai_admin_vault_ring_refused 0.0" in server.get("/metrics").text)
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + HANGS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_worker_that_died_is_replaced_and_no_longer_counted(server: httpx.Client, tmp_path: Path) -> None:

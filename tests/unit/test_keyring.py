@@ -6,6 +6,7 @@ import os
 import threading
 import traceback
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -356,6 +357,55 @@ def test_a_file_that_was_read_half_written_is_read_again(pod: Pod) -> None:
     os.utime(pod.file, ns=(1, 1))
     pod.a_second_later()
     assert ids(ring) == ["2026-11", "2026-12"]
+
+
+def follow(pod: Pod, ring: MountedKeyRing, *changes: str) -> tuple[list[bool], list[float]]:
+    """What a thread that follows the file tells after each change, and how long it rests before each look."""
+    told: list[bool] = []
+    rests: list[float] = []
+    left = list(changes)
+
+    def pause(seconds: float) -> bool:
+        rests.append(seconds)
+        if not left:
+            return True
+        pod.swap(left.pop(0))
+        return False
+
+    ring.follow(told.append, pause)
+    return told, rests
+
+
+def test_follow_without_any_use_takes_up_a_changed_ring(pod: Pod) -> None:
+    """A process without requests has the new key before another one seals with it, and its log says so in time."""
+    ring = pod.ring()
+    with logged() as lines:
+        told, rests = follow(pod, ring, text_of(FIRST, SECOND))
+    assert json.loads(lines.getvalue())["keys"] == {"2026-11": "primary", "2026-12": "active"}
+    # No clock has moved: nothing but the thread has looked.
+    assert ids(ring) == ["2026-11", "2026-12"]
+    assert told == [False]
+    assert all(0 < rest < INTERVAL for rest in rests)
+
+
+def test_follow_with_a_wrong_ring_tells_until_it_is_mended(pod: Pod) -> None:
+    """The operator learns of the mistake before anybody's request does, and the good ring serves meanwhile."""
+    ring = pod.ring()
+    with logged() as lines:
+        told, _ = follow(pod, ring, "{", text_of(FIRST | {"key": SECOND["key"]}), text_of(FIRST))
+    assert told == [True, True, False]
+    assert [json.loads(line)["level"] for line in lines.getvalue().splitlines()] == ["ERROR", "ERROR", "INFO"]
+    assert ids(ring) == ["2026-11"]
+
+
+def test_follow_after_an_unexpected_error_goes_on(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that had ended would leave the process with its old ring, unnoticed."""
+    ring = pod.ring()
+    monkeypatch.setattr(ring, "_look", mock.Mock(side_effect=[OSError("disk"), None]))
+    with logged() as lines:
+        told, _ = follow(pod, ring, text_of(FIRST), text_of(FIRST, SECOND))
+    assert "could not be looked at" in lines.getvalue()
+    assert len(told) == 1
 
 
 def test_threads_share_a_ring(pod: Pod) -> None:

@@ -1,4 +1,4 @@
-"""The key ring of the mounted Secret, taken up anew when its file changes."""
+"""The key ring of the mounted Secret, taken up anew when its file changes: at its next use, or by a thread."""
 
 import logging
 import threading
@@ -65,9 +65,26 @@ class MountedKeyRing:
                 self._looking.release()
         return self._ring
 
+    def follow(self, told: Callable[[bool], object], pause: Callable[[float], bool]) -> None:
+        """Take up each change of the file within `INTERVAL` seconds, whether or not anybody asks for the ring.
+
+        `pause` waits for so many seconds, and returns true to end this. `told` learns after each look whether the file
+        has a ring that cannot be used, so that the one before it is in force.
+        """
+        while not pause(INTERVAL / 2):
+            try:
+                with self._looking:
+                    self._look()
+                    self._next_look = self._clock() + INTERVAL
+                told(self._refused != self._stamp)
+            except Exception:  # noqa: BLE001  the thread's edge: the next look may find it mended
+                _log.exception("the key ring could not be looked at")
+
     def _look(self) -> None:
         stamp = self._file_stamp()
         if stamp == self._stamp:
+            # A wrong file may have stood here meanwhile.
+            self._refused = stamp
             return
         try:
             ring = load_key_ring(self._root)
