@@ -244,7 +244,7 @@ def _operation(route: _Route, schemas: Mapping[str, Schema]) -> oas.Operation:
         # With another type than OAuth2 the list names what the caller must be allowed (OpenAPI 3.1.0, 4.8.30).
         described.security = [{_BEARER: [entry.value] if isinstance(entry, Scope) else []}]
     if operation.body is not None:
-        described.requestBody = _request_body(operation.body, operation.body_type, schemas)
+        described.requestBody = _request_body(operation, operation.body, schemas)
     elif operation.upload:
         described.requestBody = oas.RequestBody(required=True, content=_files(operation.upload))
     return described
@@ -307,7 +307,7 @@ def _files(upload: Mapping[str, object]) -> dict[str, oas.MediaType]:
     }
 
 
-def _request_body(model: type[BaseModel], media_type: str, schemas: Mapping[str, Schema]) -> oas.RequestBody:
+def _request_body(operation: Operation, model: type[BaseModel], schemas: Mapping[str, Schema]) -> oas.RequestBody:
     schema = schemas[model.__name__]
     content = oas.MediaType(media_type_schema=_reference(model))
     examples = schema.get("examples")
@@ -316,7 +316,8 @@ def _request_body(model: type[BaseModel], media_type: str, schemas: Mapping[str,
             f"example{number}": oas.Example(summary=", ".join(example), value=example)
             for number, example in enumerate(examples, 1)
         }
-    return oas.RequestBody(required=True, description=schema["description"], content={media_type: content})
+    description = f"{schema['description']} At most {operation.largest:,} bytes."
+    return oas.RequestBody(required=True, description=description, content={operation.body_type: content})
 
 
 # Responses (OpenAPI 3.1.0, 4.8.16)

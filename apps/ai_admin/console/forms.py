@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ai_admin.console.catalogue import N_, gettext
 from ai_admin.errors import (
@@ -29,7 +29,7 @@ from ai_admin.errors import (
     UserSuspended,
     VersionMismatch,
 )
-from ai_admin.http.validation import details_of
+from ai_admin.http.validation import validate_json
 
 Model = TypeVar("Model", bound=BaseModel)
 # What a person can mend in the form that they sent.
@@ -123,9 +123,7 @@ class Faults:
 def read_fields(model: type[Model], members: dict[str, Any]) -> Model:
     """Members as a model of the API. Raises `RequestInvalid`."""
     try:
-        return model.model_validate_json(orjson.dumps(members))
-    except ValidationError as error:
-        raise RequestInvalid(details=details_of(error, "body")) from None
+        return validate_json(model, orjson.dumps(members))
     except orjson.JSONEncodeError:
         raise RequestInvalid.at("body", message="Not UTF-8") from None
 

@@ -16,6 +16,9 @@ from ai_admin.vault.secret_value import SecretValue
 MOST_SECRETS = 100
 MOST_VERSIONS = 100
 LARGEST_VALUE = 64 * 1024
+# Bytes of a request with a value, as escapes of JSON make six bytes of one; and of a request without.
+LARGEST_SECRET = 512 * 1024
+LARGEST_QUESTION = 16 * 1024
 NAME = r"[a-z0-9][a-z0-9._-]{0,63}"
 _LARGEST_INTEGER = 2**31 - 1
 _BASE64 = r"^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"

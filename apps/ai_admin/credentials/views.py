@@ -10,6 +10,8 @@ from ai_admin.access.scopes import Scope
 from ai_admin.credentials import store
 from ai_admin.credentials.content import as_sent
 from ai_admin.credentials.schemas import (
+    LARGEST_QUESTION,
+    LARGEST_SECRET,
     RevealedSecret,
     SecretPut,
     SecretRestore,
@@ -60,6 +62,7 @@ def list_secrets(UserID: str) -> Response:  # noqa: N803  the name that the rout
     Scope.SECRETS_WRITE,
     answers={200: UserSecret, 201: UserSecret},
     body=SecretPut,
+    largest=LARGEST_SECRET,
     errors=(*BODY_ERRORS, UserNotFound, TooManySecrets, *CHANGE_ERRORS),
 )
 def put_secret(UserID: str, Name: str) -> Response:  # noqa: N803
@@ -98,6 +101,7 @@ def remove_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     Scope.SECRETS_REVEAL,
     answers={200: RevealedSecret},
     body=SecretReveal,
+    largest=LARGEST_QUESTION,
     errors=(*BODY_ERRORS, UserNotFound, UserSuspended, SecretNotFound, SealedValueUnreadable, *CHANGE_ERRORS),
 )
 def reveal_secret(UserID: str, Name: str) -> Response:  # noqa: N803
@@ -135,6 +139,7 @@ def list_secret_versions(UserID: str, Name: str) -> Response:  # noqa: N803
     Scope.SECRETS_WRITE,
     answers={200: UserSecret},
     body=SecretRestore,
+    largest=LARGEST_QUESTION,
     errors=(
         *BODY_ERRORS,
         UserNotFound,

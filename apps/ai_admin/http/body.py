@@ -2,8 +2,8 @@
 
 from typing import IO, TypeVar, cast
 
-from flask import g, request
-from pydantic import BaseModel, ValidationError
+from flask import current_app, g, request
+from pydantic import BaseModel
 from werkzeug.exceptions import ClientDisconnected
 
 from ai_admin.errors import (
@@ -16,14 +16,17 @@ from ai_admin.errors import (
 )
 from ai_admin.http.answers import JSON
 from ai_admin.http.query import read_pairs
-from ai_admin.http.validation import details_of
+from ai_admin.http.validation import validate_json
+from ai_admin.operations import FORM, UPLOAD, operation_of
 from ai_admin.services import services
 
-FORM = "application/x-www-form-urlencoded"
 Model = TypeVar("Model", bound=BaseModel)
 # What reading a body raises.
 BODY_ERRORS: tuple[type[ApiError], ...] = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
 CUT_SHORT = "The body was cut short."
+# Characters of the Content-Type of a form, and bytes of the head of one of its parts.
+_LONGEST_TYPE = 256
+_LONGEST_HEAD = 4096
 # Octets of a large body that are read at once.
 _PART = 1 << 16
 
@@ -35,18 +38,50 @@ def read_body(model: type[Model]) -> Model:
     """
     if media_type() != JSON:
         raise UnsupportedMediaType
-    try:
-        return model.model_validate_json(_read(services().settings.config.max_body_bytes))
-    except ValidationError as error:
-        raise RequestInvalid(details=details_of(error, "body")) from None
+    return validate_json(model, _read(largest_body()))
 
 
 def read_form(model: type[Model]) -> Model:
     """The current request's form as a model; raises what `read_body` raises."""
     if media_type() != FORM:
         raise UnsupportedMediaType(f"The body must be a form, sent with Content-Type: {FORM}.")
-    raw = _read(services().settings.config.max_body_bytes)
-    return read_pairs(model, raw.decode("latin-1"), "body")
+    return read_pairs(model, _read(largest_body()).decode("latin-1"), "body")
+
+
+def largest_body() -> int:
+    """Most bytes that the body of the current request may have: those of its operation, and never `MAX_BODY_BYTES`."""
+    operation = operation_of(current_app, request.url_rule.endpoint) if request.url_rule else None
+    most = services().settings.config.max_body_bytes
+    return min(most, operation.largest) if operation else most
+
+
+def hold_form() -> None:
+    """Read the current request's form into memory, where `request.form` parses it, if it is small enough for that.
+
+    Werkzeug bounds the fields of no form in one version, and of some in another. Raises `UnsupportedMediaType`,
+    `PayloadTooLarge`, `BadRequest`, and `RequestInvalid` for more fields than the operation takes.
+    """
+    operation = operation_of(current_app, request.endpoint or "")
+    assert operation is not None, "a page has a description"
+    if media_type() != operation.body_type or len(request.headers["Content-Type"]) > _LONGEST_TYPE:
+        raise UnsupportedMediaType(f"The body must be a form, sent with Content-Type: {operation.body_type}.")
+    require_length(largest_body())
+    try:
+        raw = request.get_data()
+    except ClientDisconnected:
+        raise BadRequest(CUT_SHORT) from None
+    _require_whole(len(raw))
+    between = b"&" if operation.body_type == FORM else b"--" + request.mimetype_params.get("boundary", "").encode()
+    if raw.count(between) >= operation.fields:
+        raise RequestInvalid.at("body", message=f"More than {operation.fields} fields")
+    if operation.body_type == UPLOAD:
+        _require_short_heads(raw.split(between)[1:])
+
+
+def _require_short_heads(parts: list[bytes]) -> None:
+    """Raise `RequestInvalid` where the head of a form's part is no head: Werkzeug parses it line by line."""
+    if any(len(part.partition(b"\r\n\r\n")[0]) > _LONGEST_HEAD for part in parts):
+        raise RequestInvalid.at("body", message=f"The head of a part is longer than {_LONGEST_HEAD} bytes")
 
 
 def receive(file: IO[bytes], limit: int) -> None:

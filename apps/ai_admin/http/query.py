@@ -3,19 +3,18 @@
 import re
 from collections.abc import Iterable
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 from urllib.parse import parse_qsl
 
 from flask import request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ai_admin.errors import Detail, RequestInvalid
-from ai_admin.http.validation import details_of
+from ai_admin.http.heads import MOST_PARAMETERS
+from ai_admin.http.validation import LONGEST_NAME, MOST_DETAILS, validate
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# More than the models take together; each of their lists has its own bound.
-_MOST_PARAMETERS = 1000
 # `attributes[team]`: the parameter and the key. `tag[prefix]` is a name of its own.
 _MEMBER = re.compile(r"(\w+)\[(.+)\]", re.DOTALL)
 
@@ -32,9 +31,9 @@ def read_pairs(model: type[Model], raw: str, place: str) -> Model:
     """Names and values (application/x-www-form-urlencoded) as a model; `place` is where faults say they are."""
     values, faults = _collect(model, _pairs(raw, place), place)
     try:
-        read = model.model_validate(values)
-    except ValidationError as error:
-        faults += details_of(error, place)
+        read = validate(model, values, place)
+    except RequestInvalid as error:
+        faults += error.details or ()
     if faults:
         raise RequestInvalid(details=faults)
     return read
@@ -46,20 +45,23 @@ def _pairs(raw: str, place: str) -> list[tuple[str, str]]:
     try:
         # PEP 3333 hands bytes over as Latin-1; a URI is ASCII (RFC 3986), its octets UTF-8.
         raw.encode("ascii")
-        return parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=_MOST_PARAMETERS)
+        return parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except UnicodeError:
         raise RequestInvalid.at(place, message=f"The {place} is not percent-encoded UTF-8") from None
     except ValueError:
-        raise RequestInvalid.at(place, message=f"More than {_MOST_PARAMETERS} parameters") from None
+        raise RequestInvalid.at(place, message=f"More than {MOST_PARAMETERS} parameters") from None
 
 
 def _collect(
     model: type[BaseModel], pairs: Iterable[tuple[str, str]], place: str
 ) -> tuple[dict[str, object], list[Detail]]:
+    """The values by parameter, and the faults that a model cannot see. Raises `RequestInvalid` where they are many."""
     fields = _fields(model)
     values: dict[str, object] = {}
     faults: list[Detail] = []
     for name, value in pairs:
+        if len(faults) == MOST_DETAILS:
+            raise RequestInvalid(details=faults)
         member = _MEMBER.fullmatch(name)
         if name in fields and "list[" in fields[name]:
             values.setdefault(name, [])
@@ -67,6 +69,8 @@ def _collect(
         elif member and name not in fields and "dict[" in fields.get(member[1], ""):
             if not _put(values.setdefault(member[1], {}), member[2], value):
                 faults.append(_repeated(place, name))
+            elif len(cast("dict[str, str]", values[member[1]])) > MOST_DETAILS:
+                raise RequestInvalid.at(place, member[1], message=f"More than {MOST_DETAILS} keys")
         elif name in values:
             faults.append(_repeated(place, name))
         else:
@@ -93,4 +97,4 @@ def _put(values: object, key: str, value: str) -> bool:
 
 
 def _repeated(place: str, name: str) -> Detail:
-    return {"type": "repeated", "loc": [place, name], "msg": "Give this parameter once"}
+    return {"type": "repeated", "loc": [place, name[:LONGEST_NAME]], "msg": "Give this parameter once"}

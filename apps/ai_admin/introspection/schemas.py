@@ -9,6 +9,8 @@ from ai_admin.http.models import LEFT_ALONE, ApiModel
 from ai_admin.users.schemas import Kind, ModelPattern, Tag
 
 _LONGEST_TOKEN = 8192
+# Bytes of a question: percent-encoding makes three of one.
+LARGEST_QUESTION = 32 * 1024
 Model = Annotated[
     str,
     Field(

@@ -12,10 +12,10 @@ from ai_admin.errors import (
     Unauthenticated,
 )
 from ai_admin.http.answers import answer
-from ai_admin.http.body import BODY_ERRORS, FORM, read_form
+from ai_admin.http.body import BODY_ERRORS, read_form
 from ai_admin.http.query import read_query
-from ai_admin.introspection.schemas import AuthorizeQuery, Introspection, Question
-from ai_admin.operations import NoQuery, describe
+from ai_admin.introspection.schemas import LARGEST_QUESTION, AuthorizeQuery, Introspection, Question
+from ai_admin.operations import FORM, NoQuery, describe
 from ai_admin.services import services
 
 introspection = Blueprint("introspection", __name__, url_prefix="/ai")
@@ -28,6 +28,7 @@ introspection = Blueprint("introspection", __name__, url_prefix="/ai")
     answers={200: Introspection},
     body=Question,
     body_type=FORM,
+    largest=LARGEST_QUESTION,
     errors=(*BODY_ERRORS, DatabaseUnavailable),
 )
 def introspect() -> Response:

@@ -13,6 +13,8 @@ from ai_admin.http.path import UuidText
 from ai_admin.users.schemas import Models, Name
 
 MOST_KEYS = 100
+# Bytes of a request with a key: a hundred patterns of models are a fifth of it.
+LARGEST_KEY = 64 * 1024
 _LONGEST_OVERLAP_S = 30 * 24 * 3600
 
 

@@ -22,7 +22,7 @@ from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
 from ai_admin.idempotency import Answer
 from ai_admin.keys import store
-from ai_admin.keys.schemas import ApiKey, ApiKeyCreate, ApiKeyList, ApiKeyUpdate, NewApiKey
+from ai_admin.keys.schemas import LARGEST_KEY, ApiKey, ApiKeyCreate, ApiKeyList, ApiKeyUpdate, NewApiKey
 from ai_admin.operations import NoQuery, describe
 from ai_admin.services import services
 from ai_admin.users import directory
@@ -53,6 +53,7 @@ def list_keys(UserID: str) -> Response:  # noqa: N803  the name that the route h
     Scope.KEYS_WRITE,
     answers={201: NewApiKey},
     body=ApiKeyCreate,
+    largest=LARGEST_KEY,
     headers=(once.HEADER,),
     errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *once.ERRORS, *CHANGE_ERRORS),
 )
@@ -68,6 +69,7 @@ def create_key(UserID: str) -> Response:  # noqa: N803
     Scope.KEYS_WRITE,
     answers={200: ApiKey},
     body=ApiKeyUpdate,
+    largest=LARGEST_KEY,
     errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, *CHANGE_ERRORS),
 )
 def change_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
@@ -115,6 +117,7 @@ def list_my_keys() -> Response:
     "signed-in",
     answers={201: NewApiKey},
     body=ApiKeyCreate,
+    largest=LARGEST_KEY,
     headers=(once.HEADER,),
     errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *once.ERRORS, *CHANGE_ERRORS),
 )
@@ -129,6 +132,7 @@ def create_my_key() -> Response:
     "signed-in",
     answers={200: ApiKey},
     body=ApiKeyUpdate,
+    largest=LARGEST_KEY,
     errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, *CHANGE_ERRORS),
 )
 def change_my_key(KeyID: str) -> Response:  # noqa: N803

@@ -10,7 +10,6 @@ from typing import IO, Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from ai_admin.access.actors import Actor
@@ -18,7 +17,7 @@ from ai_admin.audit import events
 from ai_admin.audit.events import Action
 from ai_admin.errors import RequestInvalid
 from ai_admin.folding import sort_key, words
-from ai_admin.http.validation import details_of
+from ai_admin.http.validation import validate, validate_json
 from ai_admin.transfer.formats import WRITTEN, Format, Record
 from ai_admin.transfer.rejects import Reject, reject
 from ai_admin.users.schemas import AiUserCreate
@@ -90,13 +89,10 @@ def _validated(record: Record, by: Actor) -> NewUser:
     """The user of a record. Raises `RequestInvalid` as the API does for the same members."""
     if isinstance(record.members, str):
         raise RequestInvalid.at("body", message=record.members)
-    try:
-        if isinstance(record.members, bytes):
-            new = ImportedUser.model_validate_json(record.members)
-        else:
-            new = ImportedUser.model_validate(record.members)
-    except ValidationError as error:
-        raise RequestInvalid(details=details_of(error, "body")) from None
+    if isinstance(record.members, bytes):
+        new = validate_json(ImportedUser, record.members)
+    else:
+        new = validate(ImportedUser, record.members, "body")
     user: dict[str, Any] = {
         "tag": new.tag,
         "email": new.email,

@@ -19,6 +19,8 @@ from ai_admin.http.models import LEFT_ALONE, ApiModel, Positive, Time
 from ai_admin.http.path import UuidText
 
 LARGEST_ATTRIBUTES = 16 * 1024
+# Bytes of a request with a user: escapes of JSON make six bytes of one, and indentation adds to that.
+LARGEST_USER = 256 * 1024
 # Objects and lists in one another, the attributes themselves included: as deep as a request with them can be read.
 DEEPEST_ATTRIBUTES = 199
 LARGEST_PAGE = 200

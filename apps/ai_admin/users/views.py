@@ -31,6 +31,7 @@ from ai_admin.services import services
 from ai_admin.users import directory
 from ai_admin.users.schemas import (
     LARGEST_PAGE,
+    LARGEST_USER,
     AiUser,
     AiUserCreate,
     AiUserUpdate,
@@ -81,6 +82,7 @@ def list_users() -> Response:
     Scope.USERS_WRITE,
     answers={201: AiUser},
     body=AiUserCreate,
+    largest=LARGEST_USER,
     headers=(once.HEADER,),
     errors=(
         *BODY_ERRORS,
@@ -128,6 +130,7 @@ def get_user(UserID: str) -> Response:  # noqa: N803  the name that the route ha
     Scope.USERS_WRITE,
     answers={200: AiUser},
     body=AiUserUpdate,
+    largest=LARGEST_USER,
     headers=(_IF_MATCH,),
     errors=(
         *BODY_ERRORS,

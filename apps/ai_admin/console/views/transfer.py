@@ -31,7 +31,7 @@ from ai_admin.errors import (
     error_classes,
 )
 from ai_admin.http.query import read_pairs
-from ai_admin.operations import describe
+from ai_admin.operations import LARGEST, UPLOAD, describe
 from ai_admin.services import one_of_few, services
 from ai_admin.transfer.formats import FORMATS
 from ai_admin.transfer.importing import Outcome
@@ -80,7 +80,15 @@ def choose_file() -> Response:
 
 
 @console_transfer.post("/users/import")
-@describe("Check a file", Scope.USERS_WRITE, answers={200: None, 400: None}, errors=_ERRORS, page=True)
+@describe(
+    "Check a file",
+    Scope.USERS_WRITE,
+    answers={200: None, 400: None},
+    body_type=UPLOAD,
+    largest=LARGEST,
+    errors=_ERRORS,
+    page=True,
+)
 def check_file() -> Response:
     """What an import of the file would change; nothing is."""
     sent = request.files.get("file")
@@ -103,7 +111,14 @@ def check_file() -> Response:
 
 
 @console_transfer.post("/users/import/apply")
-@describe("Import a file that was checked", Scope.USERS_WRITE, answers={200: None}, errors=_ERRORS, page=True)
+@describe(
+    "Import a file that was checked",
+    Scope.USERS_WRITE,
+    answers={200: None},
+    largest=LARGEST,
+    errors=_ERRORS,
+    page=True,
+)
 def import_checked() -> Response:
     """The import; done once more, it finds nothing to do."""
     content, form, name = _opened(request.form.get("file", ""))
