@@ -16,7 +16,7 @@ from ai_admin.audit.views import audit
 from ai_admin.config import Settings, load_settings
 from ai_admin.credentials.views import secrets
 from ai_admin.database import Database, repeat_lost
-from ai_admin.http import cors, once, problems, request_log, security_headers
+from ai_admin.http import cors, heads, once, problems, request_log, security_headers
 from ai_admin.introspection.views import introspection
 from ai_admin.keys.views import keys, own
 from ai_admin.services import Services
@@ -36,6 +36,11 @@ class _Application(Flask):
 
     def dispatch_request(self, *context: Any) -> ResponseReturnValue:
         return repeat_lost(partial(super().dispatch_request, *context))
+
+    # The type is RequestContext, and AppContext from Flask 3.2 on.
+    def request_context(self, environ: dict[str, Any]) -> Any:
+        """Cut what is too long before anything of it is parsed; a server and a function both come by here."""
+        return super().request_context(heads.bounded(environ))
 
     # Flask asks before each function that it calls whether it is a coroutine function: none is here.
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
@@ -67,6 +72,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
     ).attach(app)
     # The last to be installed sees an answer first: CORS and the log line come after every other change.
     request_log.install(app)
+    heads.install(app)
     cors.install(app)
     security_headers.install(app)
     problems.install(app)

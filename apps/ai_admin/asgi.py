@@ -18,6 +18,7 @@ from flask import Flask
 
 from ai_admin.errors import ApiError, BadRequest, RequestTimeout
 from ai_admin.http.body import CUT_SHORT
+from ai_admin.http.heads import LONGEST_HEADER
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -240,5 +241,9 @@ def _environ(scope: Message) -> dict[str, Any]:
         value = raw_value.decode("latin-1")
         # Lines of one name are one list (RFC 9110, 5.3); cookies alone are joined otherwise (RFC 9113, 8.2.3).
         separator = "; " if name == "HTTP_COOKIE" else ", "
-        environ[name] = f"{environ[name]}{separator}{value}" if name in environ else value
+        # What is too long already is refused: to go on would take time with the square of the lines.
+        if name not in environ:
+            environ[name] = value
+        elif len(environ[name]) <= LONGEST_HEADER:
+            environ[name] = f"{environ[name]}{separator}{value}"
     return environ

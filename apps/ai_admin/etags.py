@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ai_admin.errors import RequestInvalid
 
 ENTITY_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+# Characters of a list; a cache names a few versions.
+_LONGEST = 4096
 _LIST = re.compile(rf"\s*{ENTITY_TAG}\s*(?:,\s*{ENTITY_TAG}\s*)*")
 _ONE = re.compile(ENTITY_TAG)
 
@@ -28,6 +30,8 @@ class Precondition:
 
 
 def _parse(header: str, name: str) -> tuple[str, ...]:
+    if len(header) > _LONGEST:
+        raise RequestInvalid.at("header", name, message=f"Longer than {_LONGEST} characters")
     if not _LIST.fullmatch(header):
         raise RequestInvalid.at("header", name, message='Must be "*" or entity tags in quotes, such as "3"')
     return tuple(_ONE.findall(header))

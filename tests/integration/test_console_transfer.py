@@ -84,7 +84,7 @@ def test_what_is_no_file_is_said_beside_the_field(
 
 def test_no_file_is_asked_for(owner: Browser) -> None:
     """A form that was sent without one."""
-    answer = owner.post("/users/import")
+    answer = upload(owner, b"", name="")
     assert answer.status_code == 400
     assert "Choose a file." in answer.text
 

@@ -10,6 +10,8 @@ from flask import g, request
 LANGUAGES = {"en": "English", "vi": "Tiếng Việt"}
 COOKIE = "aia_language"
 DOMAIN = "console"
+# Characters of Accept-Language.
+_LONGEST_LIST = 500
 FOLDER = Path(__file__).with_name("translations")
 
 
@@ -22,8 +24,15 @@ def language() -> str:
     """The reader's language: the one they chose, or what their browser asks for."""
     if "language" not in g:
         chosen = request.cookies.get(COOKIE, "")
-        g.language = chosen if chosen in LANGUAGES else request.accept_languages.best_match(LANGUAGES, "en")
+        g.language = chosen if chosen in LANGUAGES else _asked_for()
     return str(g.language)
+
+
+def _asked_for() -> str:
+    """What the browser asks for; a list of languages that no browser sends is not parsed."""
+    if len(request.headers.get("Accept-Language", "")) > _LONGEST_LIST:
+        return "en"
+    return request.accept_languages.best_match(LANGUAGES, "en") or "en"
 
 
 def gettext(message: str) -> str:

@@ -3,7 +3,7 @@
 from typing import Any, cast
 from urllib.parse import quote, urlencode
 
-from flask import Blueprint, Flask, Response, current_app, g, render_template, request
+from flask import Blueprint, Flask, Response, current_app, g, render_template, request, session
 from flask_wtf.csrf import CSRFError, generate_csrf
 from werkzeug.exceptions import HTTPException
 
@@ -16,15 +16,16 @@ from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
 from ai_admin.errors import ApiError, BadRequest, Forbidden, Unauthenticated
 from ai_admin.http import problems
-from ai_admin.http.body import require_length
+from ai_admin.http.body import hold_form
 from ai_admin.http.request_log import request_id
 from ai_admin.operations import PAGES
-from ai_admin.services import services
 
 HOME = PAGES
 # The pages with files of users, which a server has and a function has not.
 TRANSFER = "console_transfer"
 _ADDRESS = b"ai-admin console address 1"
+# Sealing doubles it.
+_LONGEST_ADDRESS = 4096
 # Scripts and styles from this origin alone, none in the page, no frame around it, forms to nobody else.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -60,8 +61,12 @@ def see_other(path: str, **query: str) -> Response:
 
 
 def as_next(path: str | None = None) -> str:
-    """A `next` that leads to a page, the current one if not given: sealed, as its query is nobody's on the way."""
-    return seal(path or _present(), _ADDRESS)
+    """A `next` that leads to a page, the current one if not given: sealed, as its query is nobody's on the way.
+
+    It fits into a form that anybody may send: an address that is too long for that is not returned to.
+    """
+    target = path or _present()
+    return seal(target if len(target) <= _LONGEST_ADDRESS else HOME, _ADDRESS)
 
 
 def _present() -> str:
@@ -87,14 +92,19 @@ def holds(scope: Scope) -> bool:
 
 
 def _check_form() -> None:
-    """Refuse a form that is not one of ours (OWASP CSRF Prevention: token, SameSite, Sec-Fetch-Site and Origin)."""
+    """Refuse a form that is not one of ours (OWASP CSRF Prevention: token, SameSite, Sec-Fetch-Site and Origin).
+
+    Nothing of the body is read before the browser has shown the cookie that a form goes with.
+    """
     if request.method == "POST":
         if request.content_length is None:
             # Browsers send one. Without it, a function would read to the end of whatever comes.
             raise BadRequest("A form has a Content-Length.")
-        require_length(services().settings.config.max_body_bytes)
         if not is_from_own_page():
             raise Forbidden(gettext("This form was sent from another site."))
+        if current_app.config["WTF_CSRF_FIELD_NAME"] not in session:
+            raise CSRFError("The cookie of the form is missing.")
+        hold_form()
         csrf.protect()
 
 
@@ -121,7 +131,9 @@ def _error(error: ApiError) -> Response:
     g.error = error
     if isinstance(error, Unauthenticated):
         return see_other(f"{HOME}/sign-in", **({"next": as_next()} if request.method == "GET" else {}))
-    return page("error", error.status, error=error, told=told(error), request_id=request_id())
+    response = page("error", error.status, error=error, told=told(error), request_id=request_id())
+    response.headers.update(error.headers)
+    return response
 
 
 def blueprint(name: str) -> Blueprint:
