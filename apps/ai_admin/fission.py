@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from flask import Blueprint, Flask, Response, request
 
 from ai_admin.app import create_app
+from ai_admin.http import request_log
 from ai_admin.services import Services, services
 
 Job = Callable[[Services], None]
@@ -55,7 +56,11 @@ def answer_below(app: Flask, prefix: str) -> Response:
 
 def _answer(app: Flask, path: str) -> Response:
     with app.request_context({**request.environ, "PATH_INFO": path, "SCRIPT_NAME": ""}):
-        return app.full_dispatch_request()
+        response = app.full_dispatch_request()
+    # The router gives every request an id and puts it on the answer itself; a second one would be added to it.
+    if response.headers.get(request_log.HEADER) == request.environ.get(request_log.VARIABLE):
+        response.headers.remove(request_log.HEADER)
+    return response
 
 
 def run(app: Flask, job: Job) -> Response:

@@ -4,6 +4,7 @@ The environment (fission/environments, python/server.py) is a Flask application 
 path `/` alone in the image of Python 3.10, for every path in later ones. The router (fission/fission, pkg/router)
 matches the HTTPTriggers of `specs/`, forwards to path `/` with the query kept, names the whole address in
 `X-Fission-Full-Url` and the path's parameters in `X-Fission-Params-<Name>`, and answers what matches no trigger itself.
+It gives every request an id, or takes the client's, and puts it on every answer beside the function's own headers.
 """
 
 import importlib.util
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 from flask import Flask, Response
 from werkzeug.wrappers import Response as Answer
@@ -21,6 +23,7 @@ from tests.fission.specs import functions, triggers
 
 Main = Callable[[], Response]
 WSGIApplication = Callable[[dict[str, Any], Any], Iterable[bytes]]
+_REQUEST_ID = re.compile(r"[!-~]{1,192}")
 _PART = re.compile(r"\{(\w+)(?::([^}]+))?\}|([^{]+)")
 # server.py routes these; PATCH gets 405 before `main()`.
 ENVIRONMENT_METHODS = ["GET", "POST", "PUT", "HEAD", "OPTIONS", "DELETE"]
@@ -76,6 +79,18 @@ class Router:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Forward a request, or answer as the router does: 404, or 405 where the path has other methods."""
+        if self._direct:
+            return self._answer(environ, start_response)
+        given = environ.get("HTTP_X_FISSION_REQUEST_ID", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid4())
+
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            # Go's reverse proxy adds the function's headers to those that are set already (net/http/httputil).
+            return start_response(status, [("X-Fission-Request-ID", request_id), *headers], exc_info)
+
+        return self._answer({**environ, "HTTP_X_FISSION_REQUEST_ID": request_id}, start)
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
         matches = [(trigger, match) for trigger in self._triggers if (match := trigger.path.fullmatch(path))]
         for trigger, match in matches:

@@ -15,8 +15,9 @@ from uuid_utils import uuid7
 from ai_admin.operations import operation_of
 
 HEADER = "X-Fission-Request-ID"
-_VARIABLE = "HTTP_X_FISSION_REQUEST_ID"
-FORM = r"[A-Za-z0-9._-]{1,64}"
+VARIABLE = "HTTP_X_FISSION_REQUEST_ID"
+# What Fission's router takes from a client (pkg/utils/correlation): it answers with that, so the log must have it too.
+FORM = r"[!-~]{1,192}"
 _FORM = re.compile(FORM)
 _PARAMETER = re.compile(r"([A-Za-z]{1,32})(\[\w{1,32}\])?")
 _log = logging.getLogger("ai_admin.request")
@@ -26,7 +27,7 @@ def request_id() -> str:
     """The current request's id: the caller's or the router's, where it has a harmless form, or a new one."""
     known: str | None = g.get("request_id")
     if known is None:
-        given = request.environ.get(_VARIABLE, "")
+        given = request.environ.get(VARIABLE, "")
         known = g.request_id = given if _FORM.fullmatch(given) else str(uuid7())
     return known
 
