@@ -19,11 +19,14 @@ cp "$SRC_PKG"/*.py "$DEPLOY_PKG"
 cp -R "$SRC_PKG/ai_admin" "$DEPLOY_PKG"
 
 # What no function imports: the single-process form, caches, type stubs, sources of compiled modules.
-for name in __main__ audit/commands cli console/views/transfer demo deploy doctor embedded health local metrics migrate \
-  openapi profiles reference rendering server terminal vault/commands vault/ring_file vault/rotation; do
+for name in __main__ audit/commands cli console/views/transfer demo doctor embedded health local metrics migrate \
+  openapi reference server terminal vault/commands vault/ring_file vault/rotation; do
   rm -f "$DEPLOY_PKG/ai_admin/$name.py"
 done
-rm -rf "$DEPLOY_PKG/ai_admin/client" "$DEPLOY_PKG/ai_admin/transfer" "$DEPLOY_PKG/ai_admin/migrations" "$DEPLOY_PKG/ai_admin/reference_assets" "$DEPLOY_PKG/bin"
+for name in client deploy migrations reference_assets transfer; do
+  rm -rf "$DEPLOY_PKG/ai_admin/$name"
+done
+rm -rf "$DEPLOY_PKG/bin"
 find "$DEPLOY_PKG" -name __pycache__ -type d -prune -exec rm -rf {} +
 find "$DEPLOY_PKG" \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' -o -name '*.po' \) \
   -type f -exec rm -f {} +

@@ -12,13 +12,13 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from ai_admin import deploy
 from ai_admin.audit import commands as audit
 from ai_admin.client import audit as _audit_tail  # noqa: F401  adds its command to those of audit
 from ai_admin.client import keys, secrets
 from ai_admin.client import users as _users  # noqa: F401  adds its commands to those of transfer
 from ai_admin.client.api import DEFAULT_URL, Url, keep_key, read_value, server_with
 from ai_admin.config import ROOT_VARIABLE, ConfigError, Reading, config_root, load_settings, readings
+from ai_admin.deploy import commands as deploy
 from ai_admin.doctor import doctor
 from ai_admin.errors import ApiError
 from ai_admin.server import serve as serve_settings

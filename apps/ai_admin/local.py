@@ -32,9 +32,9 @@ from ai_admin.config import (
     Settings,
     load_settings,
 )
+from ai_admin.deploy.profiles import LOCAL, Profile, read_profile
 from ai_admin.embedded import EmbeddedError, EmbeddedPostgres
 from ai_admin.errors import ApiError
-from ai_admin.profiles import LOCAL, Profile, read_profile
 from ai_admin.server import serve
 from ai_admin.vault.keyring import new_key_entry
 

@@ -29,13 +29,18 @@ def kinds() -> set[str]:
     return set(_schemas())
 
 
+def schema(kind: str) -> dict[str, Any]:
+    """The schema of a kind."""
+    return _schemas()[kind]
+
+
 def faults(resource: dict[str, Any]) -> list[str]:
     """What the API server would refuse, or silently drop, in a resource."""
-    schema = _schemas()[resource["kind"]]
-    validator = jsonschema.Draft202012Validator(schema)
+    of_kind = schema(resource["kind"])
+    validator = jsonschema.Draft202012Validator(of_kind)
     found = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(resource)]
-    found += _unknown(resource, schema, "$")
-    return found + list(_broken_rules(resource, schema, "$"))
+    found += _unknown(resource, of_kind, "$")
+    return found + list(_broken_rules(resource, of_kind, "$"))
 
 
 def _unknown(value: Any, schema: dict[str, Any], path: str) -> list[str]:

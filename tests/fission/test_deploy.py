@@ -1,12 +1,16 @@
 """`ai-admin deploy`: what is rendered of each stage, against the application, Fission's CRDs and the settings."""
 
 import base64
+import hashlib
 import json
+import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import jsonschema
 import pytest
@@ -15,10 +19,13 @@ from typer.testing import CliRunner, Result
 
 from ai_admin.cli import app
 from ai_admin.config import CONFIG_NAME, SECRET_NAME, ConfigSettings, load_settings
-from ai_admin.profiles import SCHEMA, STAGES, profile_path, schema_text
-from ai_admin.rendering import SECRET_KEYS
+from ai_admin.deploy import archive
+from ai_admin.deploy.archive import pack
+from ai_admin.deploy.profiles import SCHEMA, STAGES, profile_path, schema_text
+from ai_admin.deploy.rendering import SECRET_KEYS
 from tests.conftest import ROOT, write_mount
 from tests.fission import crds, specs
+from tests.fission.stored import stored
 from tests.fission.test_specs import needs_crds
 from tests.keyrings import entry, text_of
 
@@ -38,8 +45,8 @@ stages = pytest.mark.parametrize("stage", STAGES)
 def project(tmp_path: Path) -> Path:
     """A copy of what is rendered from, to be broken."""
     folder = tmp_path / "project"
-    for name in (".fission", "specs"):
-        shutil.copytree(ROOT / name, folder / name)
+    for name in (".fission", "specs", "apps"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
@@ -81,7 +88,7 @@ def of_kind(kind: str, folder: Path) -> list[Document]:
 
 def texts(folder: Path) -> dict[str, str]:
     """Every file below a folder."""
-    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)): path.read_text("latin-1") for path in folder.rglob("*") if path.is_file()}
 
 
 def edit(path: Path, change: Callable[[Document], None]) -> None:
@@ -122,7 +129,7 @@ def test_a_stage_has_the_functions_and_routes_of_specs(tmp_path: Path, stage: st
 
 def _references(resource: Document) -> object:
     spec = resource.get("spec", resource)
-    members = ("relativeurl", "methods", "functionref", "source", "include")
+    members = ("relativeurl", "methods", "functionref", "source")
     return (
         {name: spec.get(name) for name in members},
         spec.get("environment", {}).get("name"),
@@ -184,12 +191,76 @@ def test_fission_reads_no_manifest(tmp_path: Path, secrets: Path) -> None:
     }
 
 
-def test_the_sources_are_found_from_the_rendered_folder(tmp_path: Path) -> None:
-    """Fission looks for an archive's files above the specs unless told: from the project's folder they are there."""
+def test_a_rendered_folder_holds_the_sources(tmp_path: Path) -> None:
+    """Fission takes a single zip as it is, from the folder above the specs: without it there is nothing to build."""
     rendered(tmp_path / "out", "dev", "--without-secret")
-    [archive] = of_kind("ArchiveUploadSpec", tmp_path / "out")
-    found = {path.name for glob in archive["include"] for path in (ROOT / archive["rootdir"]).glob(glob)}
-    assert {"ai_admin", "build.sh", "requirements.txt", "filter_insert.py", "update_delete.py"} <= found
+    [spec] = of_kind("ArchiveUploadSpec", tmp_path / "out")
+    assert "rootdir" not in spec
+    [name] = spec["include"]
+    with ZipFile(tmp_path / "out" / name) as packed:
+        assert {"ai_admin/app.py", "build.sh", "requirements.txt", "filter_insert.py"} <= set(packed.namelist())
+        assert packed.read("build.sh") == (ROOT / "apps" / "build.sh").read_bytes()
+        modes = {entry.filename: entry.external_attr >> 16 & 0o777 for entry in packed.infolist()}
+    assert {name: mode for name, mode in modes.items() if mode != 0o644} == {"build.sh": 0o755}
+
+
+@stages
+def test_rendered_resources_are_in_the_form_that_the_cluster_keeps(tmp_path: Path, stage: str) -> None:
+    """A second apply with nothing changed would change a resource that is written otherwise, and replace pods."""
+    rendered(tmp_path / "out", stage, "--without-secret")
+    resources = [document for document in documents(tmp_path / "out" / "specs") if "metadata" in document]
+    assert resources
+    assert resources == [stored(resource) for resource in resources]
+
+
+def test_amounts_of_a_profile_are_rendered_as_the_cluster_keeps_them(tmp_path: Path, project: Path) -> None:
+    """`0.5` processors and `1024Mi` are kept as `500m` and `1Gi`: every apply would replace the pods."""
+    amounts = {"requests": {"cpu": "0.5", "memory": "1024Mi"}, "limits": {"cpu": "2000m", "memory": "1536Mi"}}
+    edit(project / profile_path("dev"), lambda profile: profile["everyFunction"].update(resources=amounts))
+    rendered(tmp_path / "out", "dev", "--without-secret", project=project)
+    functions = of_kind("Function", tmp_path / "out")
+    assert functions == [stored(function) for function in functions]
+    assert functions[0]["spec"]["resources"]["requests"] == {"cpu": "500m", "memory": "1Gi"}
+
+
+def test_the_archive_depends_on_the_sources_alone(project: Path) -> None:
+    """Another clone, with other times, modes and leftovers, makes the same archive; a changed source another one."""
+    before = pack(ROOT / "apps")
+    copy = project / "apps"
+    for path in copy.rglob("*"):
+        os.utime(path, (1, 1))
+        path.chmod(0o700)
+    for leftover in ("__pycache__/x.pyc", ".hidden", "ai_admin/.#app.py", "ai_admin/app.py~"):
+        (copy / leftover).parent.mkdir(exist_ok=True)
+        (copy / leftover).write_bytes(b"left over")
+    assert pack(copy) == before
+    (copy / "me.py").write_bytes((copy / "me.py").read_bytes() + b"\n")
+    assert pack(copy) != before
+
+
+def test_the_archive_is_the_same_on_other_pythons() -> None:
+    """A stage that two machines pack would be built again at each change of hands."""
+    here = hashlib.sha256(pack(ROOT / "apps")).hexdigest()
+    code = "import hashlib, sys; from pathlib import Path; from archive import pack; "
+    code += "print(hashlib.sha256(pack(Path(sys.argv[1]))).hexdigest(), '%d.%d' % sys.version_info[:2])"
+    module = str(Path(archive.__file__).parent)
+    tried = set()
+    for version in ("3.10", "3.11", "3.12", "3.13"):
+        try:
+            ran = subprocess.run(
+                [f"python{version}", "-c", code, ROOT / "apps"],
+                env={**os.environ, "PYTHONPATH": module, "PYENV_VERSION": version, "PYTHONDONTWRITEBYTECODE": "1"},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        made, of = ran.stdout.split()
+        assert made == here
+        tried.add(of)
+    if len(tried) < 2:
+        pytest.skip("this machine has no two of Python 3.10 to 3.13")
 
 
 def test_stages_are_different_deployments_to_fission(tmp_path: Path) -> None:

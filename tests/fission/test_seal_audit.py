@@ -103,5 +103,6 @@ def test_nobody_outside_reaches_it() -> None:
     assert timer["spec"] == {
         "cron": "@every 1m",
         "method": "POST",
+        "subpath": "/",
         "functionref": {"type": "name", "name": FUNCTION},
     }

@@ -12,6 +12,7 @@ from ai_admin.console.views import console
 from tests.conftest import ROOT
 from tests.fission import crds
 from tests.fission.specs import FOLDER, functions, of_kind, resources, triggers
+from tests.fission.stored import stored
 
 KINDS = {"Environment", "Package", "Function", "HTTPTrigger", "TimeTrigger"}
 CONSOLE = "ai-admin-console"
@@ -98,6 +99,29 @@ def test_one_file_a_function_with_its_triggers() -> None:
     """A reader finds a function's whole deployment in one place."""
     for file in FOLDER.glob("fn-*.yaml"):
         assert file.read_text(encoding="utf-8").count("kind: Function\n") == 1
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [resource for resource in resources() if resource["kind"] in KINDS],
+    ids=lambda resource: f"{resource['kind']}-{resource['metadata']['name']}",
+)
+def test_a_resource_is_in_the_form_that_the_cluster_keeps(resource: dict[str, Any]) -> None:
+    """A second `fission spec apply` with nothing changed would change this one, and replace pods."""
+    assert resource == stored(resource)
+
+
+def test_the_stored_form_shows_what_is_written_otherwise() -> None:
+    """Unsorted methods, a missing default and an unusual amount are found: the test above can fail."""
+    [timer] = of_kind("TimeTrigger")
+    without_subpath = {name: value for name, value in timer["spec"].items() if name != "subpath"}
+    assert stored({**timer, "spec": without_subpath}) == timer
+    trigger = of_kind("HTTPTrigger")[0]
+    unsorted = list(reversed(trigger["spec"]["methods"]))
+    assert stored({**trigger, "spec": {**trigger["spec"], "methods": unsorted}}) == trigger
+    limits = {"cpu": "1000m", "memory": "1024Mi"}
+    resource = {"kind": "Environment", "spec": {"resources": {"limits": limits}, "version": 3}}
+    assert stored(resource)["spec"]["resources"] == {"limits": {"cpu": "1", "memory": "1Gi"}}
 
 
 @needs_crds

@@ -19,7 +19,7 @@ from ai_admin.audit.sealing import seal_waiting
 from ai_admin.cli import app
 from ai_admin.config import ROOT_VARIABLE, Settings
 from ai_admin.database import Database
-from ai_admin.rendering import SECRET_KEYS
+from ai_admin.deploy.rendering import SECRET_KEYS
 from ai_admin.transfer.formats import FORMATS
 from ai_admin.transfer.importing import import_users
 from tests.conftest import OWNER_KEY, ROOT, write_mount

@@ -8,13 +8,24 @@ import typer
 from pydantic import SecretStr
 
 from ai_admin.config import ConfigError
-from ai_admin.profiles import Profile, schema_text
-from ai_admin.rendering import SECRET_KEYS, DeployError, check_secret, difference, read_stage, render, write
+from ai_admin.deploy.profiles import Profile, schema_text
+from ai_admin.deploy.rendering import (
+    SECRET_KEYS,
+    DeployError,
+    check_secret,
+    difference,
+    pack,
+    read_stage,
+    render,
+    write,
+)
 from ai_admin.terminal import Exit, failure, stderr
 
 app = typer.Typer(help="Render and compare the stages of .fission/*.json.", no_args_is_help=True)
 
-Project = Annotated[Path, typer.Option("--project", help="The project's folder, which holds .fission/ and specs/.")]
+Project = Annotated[
+    Path, typer.Option("--project", help="The project's folder, which holds .fission/, specs/ and apps/.")
+]
 StageName = Annotated[str, typer.Argument(metavar="STAGE", help="local, dev, test, staging or production.")]
 
 
@@ -37,14 +48,14 @@ def render_stage(
     ] = False,
     project: Project = Path(),
 ) -> None:
-    """Write what a stage is deployed with: OUT/specs for fission, OUT/manifests for kubectl.
+    """Write what a stage is deployed with: OUT/specs and OUT/ai-work.zip for fission, OUT/manifests for kubectl.
 
     Example: ai-admin deploy render staging --out .local/deploy/staging --secrets-dir ~/secrets/staging
     """
     try:
         profile = read_stage(project, stage)
         secret = None if without_secret else _secret(secrets_dir, secret_file or [], prompt=prompt)
-        write(render(project, profile, secret), profile.stage, project, out)
+        write(render(project, profile, secret), pack(project), profile.stage, project, out)
     except (ConfigError, DeployError) as error:
         raise failure(error, Exit.TROUBLE) from None
     stderr.print(_next_steps(out, profile), soft_wrap=True, markup=False)
@@ -76,7 +87,7 @@ def schema() -> None:
 
 def _next_steps(out: Path, profile: Profile) -> str:
     return (
-        f"Stage {profile.stage}, namespace {profile.namespace}, is in {out}. In the project's folder:\n"
+        f"Stage {profile.stage}, namespace {profile.namespace}, is in {out}. To apply it by hand:\n"
         f"  kubectl apply -f {shlex.quote(str(out / 'manifests'))}\n"
         f"  fission spec apply --specdir {shlex.quote(str(out / 'specs'))}"
     )

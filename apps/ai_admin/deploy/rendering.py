@@ -1,7 +1,8 @@
-"""What is deployed for a stage: `specs/` with the values of its profile, and the manifests of Secret and ConfigMap.
+"""What is deployed for a stage: `specs/` with the values of its profile, the sources, and the two manifests.
 
-Fission reads every YAML file below the folder that `fission spec apply --specdir` names, so the manifests, which are
-for `kubectl apply`, lie beside it: `OUT/specs/` and `OUT/manifests/`.
+Fission reads every YAML file below the folder that `fission spec apply --specdir` names, so the manifests of Secret and
+ConfigMap, which are for `kubectl apply`, lie beside it, and so does the archive of the sources: `OUT/specs/`,
+`OUT/manifests/`, `OUT/ai-work.zip`. The folder needs nothing else of the project.
 """
 
 import base64
@@ -17,9 +18,11 @@ import yaml
 from pydantic import ValidationError
 
 from ai_admin.config import SecretSettings
-from ai_admin.profiles import STAGES, FunctionSettings, Profile, Stage, profile_path, read_profile
+from ai_admin.deploy import archive
+from ai_admin.deploy.profiles import STAGES, FunctionSettings, Profile, Stage, profile_path, read_profile
 
 SECRET_KEYS = {field.alias or name: field for name, field in SecretSettings.model_fields.items()}
+_APPS = Path("apps")
 _SPECS = Path("specs")
 _MANIFESTS = Path("manifests")
 _SECRET = _MANIFESTS / "secret.yaml"
@@ -84,7 +87,18 @@ def check_secret(values: Mapping[str, str]) -> None:
         raise DeployError("the Secret is not what the functions need\n  " + "\n  ".join(sorted(faults)))
 
 
-def write(files: Files, stage: Stage, project: Path, out: Path) -> None:
+def pack(project: Path) -> bytes:
+    """The archive of the project's functions. Raises `DeployError`."""
+    sources = project / _APPS
+    if not (sources / "build.sh").is_file():
+        raise DeployError(f"{sources} holds no build.sh; run this in the project's folder, or name it: --project")
+    try:
+        return archive.pack(sources)
+    except OSError as error:
+        raise DeployError(f"{error.filename} cannot be read: {error.strerror}") from None
+
+
+def write(files: Files, packed: bytes, stage: Stage, project: Path, out: Path) -> None:
     """Write all files into the folder `out`, in place of an earlier rendering, or none. Raises `DeployError`."""
     out = out.resolve()
     _refuse_foreign(out, project.resolve())
@@ -96,7 +110,8 @@ def write(files: Files, stage: Stage, project: Path, out: Path) -> None:
             fresh.mkdir(mode=0o700)
             for path, text in {**files, _MARK: mark}.items():
                 (fresh / path).parent.mkdir(exist_ok=True)
-                _write_new(fresh / path, text, 0o600 if path == _SECRET else 0o644)
+                _write_new(fresh / path, text.encode(), 0o600 if path == _SECRET else 0o644)
+            _write_new(fresh / archive.NAME, packed, 0o644)
             _replace(out, fresh, Path(scratch) / "former")
     except OSError as error:
         raise DeployError(f"{out} cannot be written: {error.strerror}") from None
@@ -169,8 +184,8 @@ def _edit_deployment(document: Document, profile: Profile) -> None:
 
 
 def _edit_archive(document: Document, _: Profile) -> None:
-    # Else its globs start at the folder above the specs. Relative to where `fission` runs: the project's folder.
-    document["rootdir"] = "."
+    # Fission takes a single zip as it is, and looks for it in the folder above the specs.
+    document["include"] = [archive.NAME]
 
 
 def _edit_package(document: Document, profile: Profile) -> None:
@@ -210,9 +225,9 @@ _EDITS = {
 }
 
 
-def _write_new(path: Path, text: str, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as file:
-        file.write(text)
+def _write_new(path: Path, content: bytes, mode: int) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
 
 
 def _refuse_foreign(out: Path, project: Path) -> None:

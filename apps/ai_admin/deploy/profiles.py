@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 from typing_extensions import Self
 
@@ -23,8 +24,33 @@ _OPEN_STAGES = ("local", "dev")
 
 Namespace = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 Image = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][\w.:/@-]*$")]
-Cpu = Annotated[str, StringConstraints(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$")]
-Memory = Annotated[str, StringConstraints(pattern=r"^[0-9]+(Mi|Gi)$")]
+
+
+def _cpus(text: str) -> float:
+    return int(text[:-1]) / 1000 if text.endswith("m") else float(text)
+
+
+def _mebibytes(text: str) -> int:
+    return int(text[:-2]) * (1024 if text.endswith("Gi") else 1)
+
+
+def _as_kept_cpu(text: str) -> str:
+    """Return a number of processors as Kubernetes keeps it: `1` for `1000m`, `500m` for `0.5`."""
+    thousandths = Fraction(text[:-1]) if text.endswith("m") else Fraction(text) * 1000
+    if thousandths.denominator != 1:
+        raise ValueError("finer than a thousandth of a processor")
+    return f"{thousandths}m" if thousandths % 1000 else str(thousandths // 1000)
+
+
+def _as_kept_memory(text: str) -> str:
+    """Return an amount of memory as Kubernetes keeps it: `1Gi` for `1024Mi`."""
+    gibibytes, rest = divmod(_mebibytes(text), 1024)
+    return text if rest else f"{gibibytes}Gi"
+
+
+# In another form each apply would change what has it.
+Cpu = Annotated[str, StringConstraints(pattern=r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$"), AfterValidator(_as_kept_cpu)]
+Memory = Annotated[str, StringConstraints(pattern=r"^[0-9]+(Mi|Gi)$"), AfterValidator(_as_kept_memory)]
 
 
 class _Section(BaseModel):
@@ -54,14 +80,6 @@ class Resources(_Section):
         ):
             raise ValueError("requests are above limits")
         return self
-
-
-def _cpus(text: str) -> float:
-    return int(text[:-1]) / 1000 if text.endswith("m") else float(text)
-
-
-def _mebibytes(text: str) -> int:
-    return int(text[:-2]) * (1024 if text.endswith("Gi") else 1)
 
 
 class FunctionSettings(_Section):
