@@ -1,4 +1,4 @@
-"""Fission function `ai-admin-api-keys`: `/ai/admin/users/{UserID}/keys` and one of them."""
+"""Fission function `ai-admin-api-keys`: `/ai/admin/users/{UserID}/keys`, one of them, and its rotation."""
 
 from flask import Response
 
@@ -7,7 +7,9 @@ from ai_admin import fission
 # Made when the function is specialised, so that the first request does not wait for it.
 application = fission.application()
 
+_KEYS = "/ai/admin/users/<UserID>/keys"
+
 
 def main() -> Response:
-    """List, make, change and revoke API keys of a user."""
-    return fission.answer(application, "/ai/admin/users/<UserID>/keys", "/ai/admin/users/<UserID>/keys/<KeyID>")
+    """List, make, change, rotate and revoke API keys of a user."""
+    return fission.answer(application, _KEYS, f"{_KEYS}/<KeyID>", f"{_KEYS}/<KeyID>/rotate")

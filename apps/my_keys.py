@@ -1,4 +1,4 @@
-"""Fission function `ai-admin-my-keys`: `/ai/me/keys` and one of them."""
+"""Fission function `ai-admin-my-keys`: `/ai/me/keys`, one of them, and its rotation."""
 
 from flask import Response
 
@@ -9,5 +9,5 @@ application = fission.application()
 
 
 def main() -> Response:
-    """List, make, change and revoke one's own API keys."""
-    return fission.answer(application, "/ai/me/keys", "/ai/me/keys/<KeyID>")
+    """List, make, change, rotate and revoke one's own API keys."""
+    return fission.answer(application, "/ai/me/keys", "/ai/me/keys/<KeyID>", "/ai/me/keys/<KeyID>/rotate")

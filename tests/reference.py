@@ -40,7 +40,7 @@ class Key:
     user: str
     name: str
     scopes: list[str] | None
-    is_over: bool = False
+    value: str = field(default="", compare=False)
 
 
 @dataclass
@@ -165,23 +165,25 @@ class Reference:
     # Keys
 
     def make_key(self, user_id: str, sent: Mapping[str, Any]) -> Key:
-        """The key that comes of it; the one that it replaces ends."""
+        """The key that comes of it."""
         user = self.live(user_id)
         key = Key(user_id, sent["name"], sent.get("scopes"))
         _require_allowed(key, user)
-        if "replaces" in sent:
-            self.key(user_id, sent["replaces"]).is_over = True
-        self.events.append(("keys:rotate" if "replaces" in sent else "keys:create", user_id))
+        self.events.append(("keys:create", user_id))
+        return key
+
+    def rotate(self, user_id: str, key_id: str) -> Key:
+        """The same key, which is to get a new value."""
+        self.live(user_id)
+        key = self.key(user_id, key_id)
+        self.events.append(("keys:rotate", user_id))
         return key
 
     def change_key(self, user_id: str, key_id: str, sent: Mapping[str, Any]) -> Key:
         """The key as it is afterwards."""
         user, key = self.live(user_id), self.key(user_id, key_id)
-        after = Key(user_id, sent.get("name", key.name), sent.get("scopes", key.scopes), key.is_over)
+        after = Key(user_id, sent.get("name", key.name), sent.get("scopes", key.scopes), key.value)
         if after != key:
-            # One that is over can be given nothing but a new end.
-            if key.is_over:
-                raise Refused("VALIDATION_ERROR")
             _require_allowed(after, user)
             self.keys[key_id] = after
             self.events.append(("keys:update", user_id))
@@ -201,10 +203,10 @@ class Reference:
             raise Refused("KEY_NOT_FOUND")
         return key
 
-    def allowed(self, key_id: str) -> set[str] | None:
-        """What whoever presents a key may do; None where it opens nothing."""
+    def allowed(self, key_id: str, value: str) -> set[str] | None:
+        """What a caller who presents this value of a key may do; None where it opens nothing."""
         key = self.keys.get(key_id)
-        if key is None or key.is_over or self.users[key.user]["status"] != "active":
+        if key is None or key.value != value or self.users[key.user]["status"] != "active":
             return None
         return _scopes(key, self.users[key.user])
 

@@ -5,11 +5,24 @@ An exception's docstring is the `detail` that callers read. `problems.py` turns 
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from enum import Enum
 from typing import ClassVar, TypedDict
 from uuid import UUID
 
 from typing_extensions import NotRequired
+
+# What the holder of a key that has ended reads, by what ended it: the fact, and what to do.
+_END_OF_KEY = {
+    "expired": "The key expired on {end}.",
+    "revoked": "The key was revoked on {end}.",
+    "rotated": "The key was rotated, and its previous value stopped working on {end}.",
+}
+_AFTER_END = {
+    "expired": "Ask for a new expiry, or for another key.",
+    "revoked": "Ask for another key.",
+    "rotated": "Use the new value of the key.",
+}
 
 
 class ErrorCode(str, Enum):
@@ -30,6 +43,7 @@ class ErrorCode(str, Enum):
     DUPLICATE_EMAIL = "DUPLICATE_EMAIL"
     LAST_OWNER = "LAST_OWNER"
     TOO_MANY_KEYS = "TOO_MANY_KEYS"
+    KEY_ENDED = "KEY_ENDED"
     TOO_MANY_SECRETS = "TOO_MANY_SECRETS"
     USER_SUSPENDED = "USER_SUSPENDED"
     IDEMPOTENCY_KEY_IN_USE = "IDEMPOTENCY_KEY_IN_USE"
@@ -71,6 +85,11 @@ class ApiError(Exception):
         self.details = details
         super().__init__(self.detail)
 
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        """The headers of the answer; those of the class unless this error has more to say."""
+        return self.headers
+
 
 class RequestInvalid(ApiError):
     """The request does not have the form this operation takes; details names each fault."""
@@ -93,10 +112,27 @@ class Unauthenticated(ApiError):
     title = "Not signed in"
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="ai-admin"'}
 
-    def __init__(self, reason: str = "", user_id: UUID | None = None) -> None:
+    def __init__(self, reason: str = "", user_id: UUID | None = None, detail: str | None = None) -> None:
         """`reason`, and whose the credential is, are for the audit log and not for the caller."""
         self.reason, self.user_id = reason, user_id
-        super().__init__()
+        super().__init__(detail)
+
+
+class KeyNotWorking(Unauthenticated):
+    """The key that was presented has ended. Only its holder can present it, so the answer may say why."""
+
+    def __init__(self, ended_by: str, at: datetime, user_id: UUID) -> None:
+        """`ended_by` is `expired`, `revoked` or `rotated`; `at` is when."""
+        self.ended_by = ended_by
+        self.end = at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.description = _END_OF_KEY[ended_by].format(end=self.end)
+        super().__init__(f"{ended_by} key", user_id, f"{self.description} {_AFTER_END[ended_by]}")
+
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        """The challenge with what is wrong with the token (RFC 6750, 3)."""
+        challenge = self.headers["WWW-Authenticate"]
+        return {"WWW-Authenticate": f'{challenge}, error="invalid_token", error_description="{self.description}"'}
 
 
 class Forbidden(ApiError):
@@ -194,6 +230,14 @@ class TooManyKeys(ApiError):
     code = ErrorCode.TOO_MANY_KEYS
     status = 409
     title = "Too many keys"
+
+
+class KeyEnded(ApiError):
+    """The key that this Idempotency-Key made has been revoked, rotated or has expired; send another Idempotency-Key."""
+
+    code = ErrorCode.KEY_ENDED
+    status = 409
+    title = "The key has ended"
 
 
 class TooManySecrets(ApiError):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -94,6 +95,29 @@ def test_a_list_follows_the_pages(run: Run, api: httpx.Client) -> None:
     assert run("users", "list", "--where", "tag[prefix]=n-", "--limit", "450", "--json").stderr == ""
 
 
+def _in_days(number: int) -> str:
+    """A time to come, as the API answers it."""
+    return (datetime.now(timezone.utc) + timedelta(days=number)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_rotate_command_keeps_the_end_unless_told(run: Run) -> None:
+    """`ai-admin keys rotate` made a key that never ends of one that does."""
+    end = _in_days(5)
+    run("users", "create", "bot", "--kind", "service")
+    first = run("keys", "create", "bot", "CI", "--expires", end).stdout.strip()
+    (listed,) = objects(run("keys", "list", "bot", "--json"))
+    second = run("keys", "rotate", "bot", first[-4:], "--overlap", "0").stdout.strip()
+    assert second != first
+    rotated = objects(run("keys", "list", "bot", "--json"))
+    assert [(key["id"], key["expiresAt"]) for key in rotated] == [(listed["id"], listed["expiresAt"])]
+    later_end = _in_days(9)
+    (new,) = objects(run("keys", "rotate", "bot", listed["id"], "--expires", later_end, "--json"))
+    assert (new["id"], new["expiresAt"]) == (listed["id"], later_end)
+    (new,) = objects(run("keys", "rotate", "bot", listed["id"], "--expires", "never", "--json"))
+    assert new["expiresAt"] is None
+    assert "VALIDATION_ERROR" in run("keys", "rotate", "bot", listed["id"], "--expires", "soon", expected=1).stderr
+
+
 def test_keys_and_credentials(run: Run, api: httpx.Client, tmp_path: Path) -> None:
     """A new key, and a value that is revealed, stand alone on standard output, and nowhere else."""
     run("users", "create", "bot", "--kind", "service", "--role", "auditor")
@@ -104,8 +128,8 @@ def test_keys_and_credentials(run: Run, api: httpx.Client, tmp_path: Path) -> No
     assert key not in run("keys", "list", "bot").output
     second = run("keys", "rotate", "bot", key[-4:], "--overlap", "0").stdout.strip()
     assert api.get(USERS, headers={"Authorization": f"Bearer {second}"}).status_code == 200
-    newest = objects(run("keys", "list", "bot", "--json"))[-1]
-    assert (newest["replaces"], newest["scopes"]) == (listed["id"], ["users:read"])
+    (newest,) = objects(run("keys", "list", "bot", "--json"))
+    assert (newest["id"], newest["lastFour"], newest["scopes"]) == (listed["id"], second[-4:], ["users:read"])
     run("keys", "revoke", "bot", newest["id"])
     assert "no key abcd" in run("keys", "revoke", "bot", "abcd", expected=1).stderr
     (tmp_path / "value").write_text("sk-first\n")

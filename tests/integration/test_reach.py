@@ -178,8 +178,7 @@ def test_expiring_key_ends_no_key_that_outlives_it(api: httpx.Client, end: int |
         changes: list[dict[str, object]] = [{"expiresAt": in_minutes(1)}, {"scopes": []}, {"name": "x"}]
         for body in changes:
             assert_problem(api.put(path, json=body, headers=short), 403, "FORBIDDEN")
-        new = {"name": "x", "expiresAt": in_minutes(1), "replaces": lasting["id"]}
-        assert_problem(api.post(keys, json=new, headers=short), 403, "FORBIDDEN")
+        assert_problem(api.post(f"{path}/rotate", json={"expiresAt": in_minutes(1)}, headers=short), 403, "FORBIDDEN")
     (listed, *_) = api.get(f"{ME}/keys", headers=bearer(lasting["key"])).json()["data"]
     assert {**listed, "lastUsedAt": None} == {name: value for name, value in lasting.items() if name != "key"}
 

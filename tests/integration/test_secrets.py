@@ -449,13 +449,15 @@ def test_an_owner_alone_grants_a_reveal(api: httpx.Client, people: People) -> No
     key = key_of(api, gateway, **reveal)
     admin = people.headers["admin"]
     assert_problem(api.post(keys, json=reveal, headers=admin), 403, "FORBIDDEN")
-    assert_problem(api.post(keys, json=reveal | {"replaces": key["id"]}, headers=admin), 403, "FORBIDDEN")
+    assert_problem(api.post(f"{keys}/{key['id']}/rotate", json={}, headers=admin), 403, "FORBIDDEN")
     assert_problem(api.put(f"{keys}/{key['id']}", json={"models": []}, headers=admin), 403, "FORBIDDEN")
     # Not even where an owner has given it to them to use.
     both = bearer(key_of(api, people.ids["admin"], scopes=["keys:write", "secrets:reveal"])["key"])
     assert_problem(api.post(keys, json=reveal, headers=both), 403, "FORBIDDEN")
-    # A gateway renews its own key.
-    assert api.post(f"{ME}/keys", json=reveal, headers=bearer(key["key"])).status_code == 201
+    # A gateway renews its own key, and makes another one.
+    renewed = api.post(f"{ME}/keys/{key['id']}/rotate", json={}, headers=bearer(key["key"]))
+    assert renewed.status_code == 200
+    assert api.post(f"{ME}/keys", json=reveal, headers=bearer(renewed.json()["key"])).status_code == 201
     assert_problem(api.post(f"{ME}/keys", json={"name": "x"} | reveal, headers=admin), 403, "FORBIDDEN")
 
 

@@ -23,6 +23,7 @@ REVEAL = f"{USERS}/{OWNER_ID}/secrets/openai/reveal"
 # One process goes by what it has read for as long as is allowed.
 cached = pytest.mark.config(CREDENTIAL_CACHE_S="5", LOG_LEVEL="WARNING")
 
+_ROTATED = "previous_digest = digest, digest = sha256('x'), previous_expires_at = clock_timestamp()"
 # How somebody is put out, or may do less: {eve} is who, {key} the key in use.
 OUSTED = {
     "suspended": "UPDATE users SET status = 'suspended' WHERE id = '{eve}'",
@@ -30,6 +31,7 @@ OUSTED = {
     "purged": "DELETE FROM users WHERE id = '{eve}'",
     "demoted": "UPDATE users SET role = 'admin' WHERE id = '{eve}'",
     "revoked": "DELETE FROM api_keys WHERE id = '{key}'",
+    "rotated": f"UPDATE api_keys SET {_ROTATED} WHERE id = '{{key}}'",
     "expired": "UPDATE api_keys SET expires_at = clock_timestamp() WHERE id = '{key}'",
     "ending sooner": "UPDATE api_keys SET expires_at = now() + interval '1 hour' WHERE id = '{key}'",
     "narrowed": "UPDATE api_keys SET scopes = '{{users:read}}' WHERE id = '{key}'",
@@ -42,6 +44,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("DELETE", f"{USERS}/<UserID>"): None,
     ("POST", f"{USERS}/<UserID>/keys"): {"name": "new"},
     ("PUT", f"{USERS}/<UserID>/keys/<KeyID>"): {"name": "changed"},
+    ("POST", f"{USERS}/<UserID>/keys/<KeyID>/rotate"): {},
     ("DELETE", f"{USERS}/<UserID>/keys/<KeyID>"): None,
     ("PUT", f"{USERS}/<UserID>/secrets/<Name>"): {"provider": "openai", "value": "sk-changed"},
     ("DELETE", f"{USERS}/<UserID>/secrets/<Name>"): None,
@@ -49,6 +52,7 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", f"{USERS}/<UserID>/secrets/<Name>/restore"): {"version": 1},
     ("POST", f"{ME}/keys"): {"name": "new"},
     ("PUT", f"{ME}/keys/<KeyID>"): {"name": "changed"},
+    ("POST", f"{ME}/keys/<KeyID>/rotate"): {},
     ("DELETE", f"{ME}/keys/<KeyID>"): None,
 }
 
@@ -77,7 +81,7 @@ def prepared(api: httpx.Client) -> tuple[str, str, Headers, str]:
 
 def state(sql: psycopg.Connection) -> list[object]:
     """All that a change could have changed."""
-    tables = ("users", "api_keys", "user_secrets", "identities", "idempotency_keys")
+    tables = ("users", "api_keys", "user_secrets", "identities", "idempotency_keys", "ended_keys")
     columns = "to_jsonb(t) - 'last_used_at' - 'audit_key'"
     return [sql.execute(f"SELECT {columns} FROM {table} AS t ORDER BY 1").fetchall() for table in tables]
 
@@ -402,8 +406,7 @@ def test_a_weaker_key_ends_no_stronger_one(api: httpx.Client, limits: dict[str, 
     for body in (limits, {**limits, "expiresAt": soon}, {"name": "x"}):
         assert_problem(api.put(path, json=body, headers=weak), 403, "FORBIDDEN")
     assert_problem(api.delete(path, headers=weak), 403, "FORBIDDEN")
-    new = {"name": "x", "replaces": strong["id"], **limits}
-    assert_problem(api.post(f"{ME}/keys", json=new, headers=weak), 403, "FORBIDDEN")
+    assert_problem(api.post(f"{path}/rotate", json={"overlapSeconds": 60}, headers=weak), 403, "FORBIDDEN")
     assert api.get(USERS, headers=bearer(strong["key"])).status_code == 200
     (listed, *_) = api.get(f"{ME}/keys", headers=bearer(strong["key"])).json()["data"]
     assert (listed["name"], listed["scopes"], listed["models"], listed["expiresAt"]) == ("test", None, None, None)

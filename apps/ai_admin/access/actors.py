@@ -20,6 +20,8 @@ class Actor:
     key_id: UUID | None = None
     role: Role = Role.MEMBER
     scopes: frozenset[Scope] = frozenset()
+    # Of the key as it was presented: the key may have been rotated since.
+    key_digest: bytes | None = field(default=None, repr=False)
     key_models: tuple[str, ...] | None = None
     key_expires_at: datetime | None = None
     # Issuer and subject of the token that they came with.

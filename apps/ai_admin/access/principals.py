@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from threading import Lock
 from uuid import UUID
@@ -14,7 +14,7 @@ from ai_admin.access.scopes import Scope, scopes_of
 from ai_admin.access.tokens import digest, is_jwt, is_key
 from ai_admin.config import ConfigSettings
 from ai_admin.database import Connection, Database, Row
-from ai_admin.errors import Unauthenticated
+from ai_admin.errors import KeyNotWorking, Unauthenticated
 from ai_admin.sql import queries
 from ai_admin.users.schemas import Kind, Role, Status
 
@@ -35,7 +35,11 @@ class Principal:
     models: tuple[str, ...]
     scopes: frozenset[Scope]
     key_id: UUID | None
+    key_digest: bytes | None = field(repr=False)
     key_models: tuple[str, ...] | None
+    # When the key ends; a key as it was before its last rotation ends earlier.
+    key_expires_at: datetime | None
+    # When the credential ends: the key as it was presented, or the token.
     expires_at: datetime | None
     identity: tuple[str, str] | None
     audit_key: bytes | None
@@ -121,7 +125,7 @@ class Principals:
             row = connection.execute(_SQL["authenticate"], {"digest": digest(key)}).fetchone()
             if row is None:
                 raise Unauthenticated("unknown key")
-            if row["is_use_news"]:
+            if row["is_use_news"] and not row["is_over"]:
                 _note_use(connection, row["key_id"])
         return row
 
@@ -154,7 +158,9 @@ def principal_of_row(row: Row) -> Principal:
     """The principal of a user's row with their credential's. Raises `Unauthenticated` where either is over."""
     if row["status"] != Status.ACTIVE:
         raise Unauthenticated(f"user {row['status']}", row["user_id"])
-    if _is_over(row):
+    if row.get("is_over") or _is_over(row):
+        if row.get("ended_by"):
+            raise KeyNotWorking(row["ended_by"], row["expires_at"], row["user_id"])
         raise Unauthenticated("expired key" if row["key_id"] else "expired token", row["user_id"])
     role, kind = Role(row["role"]), Kind(row["kind"])
     granted = None if row["scopes"] is None else frozenset(map(Scope, row["scopes"]))
@@ -166,7 +172,9 @@ def principal_of_row(row: Row) -> Principal:
         models=tuple(row["models"]),
         scopes=scopes_of(role, granted, kind),
         key_id=row["key_id"],
+        key_digest=row.get("key_digest"),
         key_models=None if row["key_models"] is None else tuple(row["key_models"]),
+        key_expires_at=row.get("key_expires_at"),
         expires_at=row["expires_at"],
         identity=row.get("identity"),
         audit_key=row["audit_key"],

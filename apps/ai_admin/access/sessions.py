@@ -31,7 +31,7 @@ def begin(connection: Connection, caller: Principal) -> str:
     """
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     issuer, subject = caller.identity or (None, None)
-    rests_on = {"key_id": caller.key_id, "issuer": issuer, "subject": subject}
+    rests_on = {"key_id": caller.key_id, "key_digest": caller.key_digest, "issuer": issuer, "subject": subject}
     values = {"digest": digest(token), "user_id": caller.user_id, "idle": IDLE, **rests_on}
     connection.execute(_SQL["forget"])
     insert = _SQL["insert_of_identity" if caller.key_id is None else "insert"]

@@ -45,11 +45,12 @@ def record_if_standing(connection: Connection, by: Actor, event: Event, *, of_th
 
 def _caller(by: Actor) -> dict[str, object]:
     issuer, subject = by.identity or (None, None)
-    return {"actor_id": by.user_id, "key_id": by.key_id, "issuer": issuer, "subject": subject}
+    key = {"key_id": by.key_id, "key_digest": by.key_digest}
+    return {"actor_id": by.user_id, **key, "issuer": issuer, "subject": subject}
 
 
 def _require_credential(by: Actor, row: Row | None) -> Row:
-    """Raise where the key or the binding is gone: neither revoking nor unbinding waits for the row of the user."""
+    """Raise where the key as it was presented, or the binding, is gone: that may not have waited for the user's row."""
     if row is None:
         raise Unauthenticated("user no longer active")
     if by.key_id != row["key_id"] or row["is_over"]:

@@ -63,20 +63,24 @@ def create(
 def rotate(
     user: UserName,
     key: Key,
-    overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the old key goes on working.")] = 3600,
+    overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the present value still works.")] = 3600,
+    expires: Annotated[
+        str | None, typer.Option(help="A new end (RFC 3339), or `never`; without it the key's end stays.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
 ) -> None:
-    """Make a key like one that is there, print it, and let the old one end.
+    """Give a key a new value and print it. The key keeps its id, name, limits and end.
 
     Example: ai-admin keys rotate nightly-eval Yq3Z --overlap 86400 > search.key
     """
+    body: dict[str, Any] = {"overlapSeconds": overlap}
+    if expires is not None:
+        body["expiresAt"] = None if expires == "never" else expires
     with server(url, key_file) as api:
         owner = api.user(user)
-        old = _key(api, owner, key)
-        body = {member: old[member] for member in ("name", "scopes", "models")}
-        _show(api.create(user_path(owner, "keys"), body | {"replaces": old["id"], "overlapSeconds": overlap}), as_json)
+        _show(api.create(user_path(owner, "keys", _key(api, owner, key)["id"], "rotate"), body), as_json)
 
 
 @app.command()

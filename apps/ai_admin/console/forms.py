@@ -14,6 +14,7 @@ from ai_admin.errors import (
     Forbidden,
     InternalError,
     KeyNotFound,
+    KeyNotWorking,
     LastOwner,
     PayloadTooLarge,
     RateLimited,
@@ -25,6 +26,7 @@ from ai_admin.errors import (
     SecretNotFound,
     TooManyKeys,
     TooManySecrets,
+    Unauthenticated,
     UserNotFound,
     UserSuspended,
     VersionMismatch,
@@ -58,6 +60,7 @@ _OF_ERROR: dict[type[ApiError], str] = {
     KeyNotFound: N_("There is no such key. It may have been revoked."),
     SecretNotFound: N_("There is no such credential, or no longer that version of it."),
     PayloadTooLarge: N_("This is larger than the service takes."),
+    Unauthenticated: N_("Invalid key: it may be mistyped, revoked or expired."),
     RateLimited: N_("That was too much at once. Wait a moment, and try again."),
     DatabaseUnavailable: N_("The database is away or too slow. Look whether a change was made before you try again."),
     SchemaOutdated: N_("The database waits for a migration. Until then nothing can be changed."),
@@ -65,6 +68,12 @@ _OF_ERROR: dict[type[ApiError], str] = {
         "The value cannot be opened with the keys that are there. Tell whoever runs the service."
     ),
     InternalError: N_("Something went wrong here. Tell whoever runs the service the number below."),
+}
+# What the holder of a key that has ended is told.
+_OF_ENDED_KEY = {
+    "expired": N_("This key expired on %(end)s."),
+    "revoked": N_("This key was revoked on %(end)s."),
+    "rotated": N_("This key was rotated; this value of it stopped working on %(end)s."),
 }
 # Refusals with a text of their own, by that text.
 _REFUSALS = frozenset(
@@ -96,6 +105,8 @@ def told(error: ApiError) -> str:
     if isinstance(error, ScopeLacking):
         text = gettext("Your role, or the key that you signed in with, does not give the scope %(scope)s.")
         return text % {"scope": error.scope}
+    if isinstance(error, KeyNotWorking):
+        return gettext(_OF_ENDED_KEY[error.ended_by]) % {"end": error.end}
     if type(error) in _OF_ERROR:
         return gettext(_OF_ERROR[type(error)])
     if isinstance(error, RequestInvalid) and error.details:

@@ -40,12 +40,16 @@ ERRORS: tuple[type[ApiError], ...] = (
 
 
 def create_once(
-    operation: str, model: type[Model], work: Callable[[Connection, Model], tuple[UUID, Answer]]
+    operation: str,
+    model: type[Model],
+    work: Callable[[Connection, Model], tuple[UUID, Answer]],
+    check: Callable[[Connection, Answer], None] | None = None,
 ) -> Response:
     """The answer of `work` to the body of the current request, or the one that its Idempotency-Key got before.
 
     `operation` says what is done and for whom: a key means nothing in another. `work` is called in a transaction and
-    returns the user it concerns and the answer. Raises what `read_body` and `work` raise, and `ERRORS`.
+    returns the user it concerns and the answer. `check` is called before an answer is given again, and raises where
+    that would no longer be right. Raises what `read_body`, `work` and `check` raise, and `ERRORS`.
     """
     key = read_key(request.headers.get(HEADER.name))
     new = read_body(model)
@@ -55,6 +59,8 @@ def create_once(
         given = once(connection, ring, operation, key, asked, lambda: work(connection, new))
         if given.replayed:
             require_standing(connection, actor())
+            if check is not None:
+                check(connection, given)
     response = Response(given.body, given.status, dict(given.headers), content_type=JSON)
     if given.replayed:
         response.headers["Idempotent-Replayed"] = "true"

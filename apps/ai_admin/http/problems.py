@@ -51,7 +51,8 @@ def problem_body(error: ApiError, request: str) -> dict[str, object]:
 def problem(error: ApiError) -> Response:
     """The answer that an error is."""
     g.error = error
-    return Response(encode(problem_body(error, request_id())), error.status, dict(error.headers), content_type=PROBLEM)
+    body = encode(problem_body(error, request_id()))
+    return Response(body, error.status, dict(error.answer_headers), content_type=PROBLEM)
 
 
 def _api_error(error: ApiError) -> Response:

@@ -9,18 +9,18 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from ai_admin.access.scopes import Scope
 from ai_admin.access.tokens import FORM
 from ai_admin.http.models import LEFT_ALONE, ApiModel, Time
-from ai_admin.http.path import UuidText
 from ai_admin.users.schemas import Models, Name
 
 MOST_KEYS = 100
 # Bytes of a request with a key: a hundred patterns of models are a fifth of it.
 LARGEST_KEY = 64 * 1024
+LARGEST_ROTATION = 4096
 _LONGEST_OVERLAP_S = 30 * 24 * 3600
 
 
-def _no_boolean(value: object) -> object:
-    """Pydantic takes `false` for 0; JSON Schema does not."""
-    if isinstance(value, bool):
+def _number(value: object) -> object:
+    """Pydantic takes `false` for 0 and `"60"` for 60; JSON Schema does not."""
+    if isinstance(value, bool | str):
         raise ValueError("must be an integer")  # noqa: TRY004  Pydantic's way to say it
     return value
 
@@ -48,11 +48,15 @@ class ApiKey(ApiModel):
     created_by: Annotated[UUID | None, Field(description="The user who made it; null for the service itself.")]
     expires_at: datetime | None
     last_used_at: Annotated[datetime | None, Field(description="When it was last used, to the minute.")]
-    replaces: Annotated[UUID | None, Field(description="The key that this one succeeds.")]
+    rotated_at: Annotated[datetime | None, Field(description="When it was last rotated; null for never.")]
+    previous_expires_at: Annotated[
+        datetime | None,
+        Field(description="When the value that the last rotation replaced stops working; null for never rotated."),
+    ]
 
 
 class NewApiKey(ApiKey):
-    """An API key that was just made. This is the only time that it is shown."""
+    """An API key that was just made or rotated. This is the only time that it is shown."""
 
     key: Annotated[str, Field(pattern=f"^{FORM}$", description="The key. Keep it now: it is not shown again.")]
 
@@ -76,14 +80,21 @@ class ApiKeyCreate(ApiModel):
     scopes: Scopes | None = None
     models: KeyModels | None = None
     expires_at: Expiry | None = None
-    replaces: Annotated[
-        UuidText | None, Field(description="A key of the same user that this one succeeds, and that ends after it.")
-    ] = None
+
+
+class ApiKeyRotate(ApiModel):
+    """A rotation: the key gets a new value, and keeps its id and everything else that is not sent."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"overlapSeconds": 3600}, {"expiresAt": "2099-12-31T12:00:00Z"}]}
+    )
+
     overlap_seconds: Annotated[
         int,
-        Field(ge=0, le=_LONGEST_OVERLAP_S, description="How much longer the key that is replaced works."),
-        BeforeValidator(_no_boolean),
+        Field(ge=0, le=_LONGEST_OVERLAP_S, description="How much longer the present value works."),
+        BeforeValidator(_number),
     ] = 0
+    expires_at: Expiry | None = LEFT_ALONE
 
 
 class ApiKeyUpdate(ApiModel):

@@ -1,6 +1,6 @@
 """The operations on API keys. They take a connection and who acts, not a request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
@@ -14,14 +14,15 @@ from ai_admin.access.tokens import digest, make_key
 from ai_admin.audit import events
 from ai_admin.audit.events import Action
 from ai_admin.database import Connection, Row
-from ai_admin.errors import Forbidden, KeyNotFound, RequestInvalid, TooManyKeys, UserNotFound
-from ai_admin.keys.schemas import MOST_KEYS, ApiKeyCreate, ApiKeyUpdate
+from ai_admin.errors import Forbidden, KeyEnded, KeyNotFound, RequestInvalid, TooManyKeys, UserNotFound
+from ai_admin.keys.schemas import MOST_KEYS, ApiKeyCreate, ApiKeyRotate, ApiKeyUpdate
 from ai_admin.sql import queries
 from ai_admin.users import directory
 from ai_admin.users.schemas import Kind, Role, Status
 
 _COLUMNS = """id, name, last_four AS "lastFour", scopes, models, created_at AS "createdAt",
-    created_by AS "createdBy", expires_at AS "expiresAt", last_used_at AS "lastUsedAt", replaces"""
+    created_by AS "createdBy", expires_at AS "expiresAt", last_used_at AS "lastUsedAt",
+    rotated_at AS "rotatedAt", previous_expires_at AS "previousExpiresAt" """
 _SQL = {name: sql.replace("{columns}", _COLUMNS) for name, sql in queries("keys").items()}
 _SETTABLE = ("name", "scopes", "models", "expiresAt")
 
@@ -41,23 +42,49 @@ def list_of(connection: Connection, by: Actor, user_id: UUID) -> list[Row]:
 def create(connection: Connection, by: Actor, user_id: UUID, new: ApiKeyCreate) -> tuple[Row, str]:
     """Make a key for a user; returns it as it is listed, and the key itself, which nothing keeps.
 
-    Where it replaces another one, that one ends when the overlap is over. Raises `UserNotFound`, `KeyNotFound`,
-    `Forbidden`, `TooManyKeys`, `RequestInvalid`.
+    Raises `UserNotFound`, `Forbidden`, `TooManyKeys`, `RequestInvalid`.
     """
     user = _reachable(connection, by, user_id)
     present = connection.execute(_SQL["list"], {"user_id": user_id}).fetchall()
     if len(present) >= MOST_KEYS:
         raise TooManyKeys
     wanted = new.model_dump(mode="json", by_alias=True)
-    _require_grant(by, user, wanted, new.expires_at)
-    if new.replaces is not None:
-        replaced = _one(present, new.replaces)
-        _require_no_weaker(by, user, replaced)
-        _end(connection, replaced, timedelta(seconds=new.overlap_seconds))
+    _require_grant(connection, by, user, wanted, new.expires_at)
     key = make_key()
     row = _insert(connection, by, user_id, new, key)
-    action = Action.KEYS_ROTATE if new.replaces else Action.KEYS_CREATE
-    events.about_key(connection, by, action, user_id, {"key": str(row["id"]), **wanted})
+    events.about_key(connection, by, Action.KEYS_CREATE, user_id, {"key": str(row["id"]), **wanted})
+    return row, key
+
+
+def rotate(connection: Connection, by: Actor, user_id: UUID, key_id: UUID, wanted: ApiKeyRotate) -> tuple[Row, str]:
+    """Give a key a new value and keep its id; returns the key as it is listed, and the value, which nothing keeps.
+
+    The value before works until the overlap ends. The one before that, if it still works, ends now. Raises
+    `UserNotFound`, `KeyNotFound`, `Forbidden`, `RequestInvalid`.
+    """
+    user = _reachable(connection, by, user_id)
+    before = _locked(connection, user_id, key_id)
+    _require_no_weaker(connection, by, user, before)
+    expires_at = wanted.expires_at if "expires_at" in wanted.model_fields_set else before["expiresAt"]
+    if "expires_at" not in wanted.model_fields_set and _is_past(expires_at):
+        raise RequestInvalid.at("body", "expiresAt", message="The key has expired: send a new `expiresAt`")
+    _require_future(expires_at)
+    _require_power(connection, by, user, before, expires_at)
+    key = make_key()
+    _end_previous(connection, user_id, key_id, "rotated")
+    row = connection.execute(
+        _SQL["rotate"],
+        {
+            "id": key_id,
+            "digest": digest(key),
+            "last_four": key[-4:],
+            "expires_at": expires_at,
+            "overlap": timedelta(seconds=wanted.overlap_seconds),
+        },
+    ).fetchone()
+    assert row is not None, "the row is locked"
+    changes = {"key": str(key_id), "overlapSeconds": wanted.overlap_seconds, **_changed(before, row)}
+    events.about_key(connection, by, Action.KEYS_ROTATE, user_id, changes)
     return row, key
 
 
@@ -68,14 +95,14 @@ def change(connection: Connection, by: Actor, user_id: UUID, key_id: UUID, updat
     """
     user = _reachable(connection, by, user_id)
     before = _locked(connection, user_id, key_id)
-    _require_no_weaker(by, user, before)
+    _require_no_weaker(connection, by, user, before)
     sent = update.model_dump(mode="json", by_alias=True, include=update.model_fields_set)
     after = {**before, **sent}
     if "expiresAt" in sent:
         after["expiresAt"] = update.expires_at
     if all(before[member] == after[member] for member in _SETTABLE):
         return before
-    _require_grant(by, user, after, after["expiresAt"])
+    _require_grant(connection, by, user, after, after["expiresAt"])
     row = connection.execute(
         _SQL["update"],
         {
@@ -87,9 +114,7 @@ def change(connection: Connection, by: Actor, user_id: UUID, key_id: UUID, updat
         },
     ).fetchone()
     assert row is not None, "the row is locked"
-    events.about_key(
-        connection, by, Action.KEYS_UPDATE, user_id, {"key": str(key_id), **events.changed(_shown(before), _shown(row))}
-    )
+    events.about_key(connection, by, Action.KEYS_UPDATE, user_id, {"key": str(key_id), **_changed(before, row)})
     return row
 
 
@@ -103,9 +128,28 @@ def revoke(connection: Connection, by: Actor, user_id: UUID, key_id: UUID) -> No
     by.require_reach(Role(user["role"]))
     key = _locked(connection, user_id, key_id)
     require_standing(connection, by)
-    _require_no_weaker(by, user, key)
-    connection.execute(_SQL["delete"], {"id": key_id})
+    _require_no_weaker(connection, by, user, key)
+    _revoke(connection, user_id, key_id)
     events.about_key(connection, by, Action.KEYS_REVOKE, user_id, {"key": str(key_id), "name": key["name"]})
+
+
+def require_working(connection: Connection, key: str) -> None:
+    """Raise `KeyEnded` where this key has been revoked, rotated or deleted with its user, or has expired."""
+    row = connection.execute(_SQL["works"], {"digest": digest(key)}).fetchone()
+    if row is None or not row["works"]:
+        raise KeyEnded
+
+
+def _revoke(connection: Connection, user_id: UUID, key_id: UUID) -> None:
+    """End a key whose row is locked. Its digests stay for a while, to tell the holder of the key."""
+    _end_previous(connection, user_id, key_id, "revoked")
+    connection.execute(_SQL["revoke"], {"id": key_id})
+
+
+def _end_previous(connection: Connection, user_id: UUID, key_id: UUID, reason: str) -> None:
+    """End the value before the last rotation, and forget the oldest of what the user's ended keys have left."""
+    connection.execute(_SQL["end_previous"], {"id": key_id, "reason": reason})
+    connection.execute(_SQL["forget_ended"], {"user_id": user_id, "most": MOST_KEYS})
 
 
 def _reachable(connection: Connection, by: Actor, user_id: UUID) -> Row:
@@ -124,33 +168,43 @@ def _locked(connection: Connection, user_id: UUID, key_id: UUID) -> Row:
     return row
 
 
-def _one(keys: Sequence[Row], key_id: UUID) -> Row:
-    for key in keys:
-        if key["id"] == key_id:
-            return key
-    raise KeyNotFound
-
-
-def _require_grant(by: Actor, user: Row, wanted: dict[str, Any], expires_at: datetime | None) -> None:
+def _require_grant(
+    connection: Connection, by: Actor, user: Row, wanted: Mapping[str, Any], expires_at: datetime | None
+) -> None:
     """Raise where the key would do more than its user, or than who makes it, may do."""
     allowed = ROLE_SCOPES[Role(user["role"])] | (GATEWAY_SCOPES if user["kind"] == Kind.SERVICE else frozenset())
     beyond = sorted(scope.value for scope in set(map(Scope, wanted["scopes"] or ())) - allowed)
     if beyond:
         raise RequestInvalid.at("body", "scopes", message=f"The user's role does not give {', '.join(beyond)}")
-    if expires_at is not None and expires_at <= datetime.now(timezone.utc):
+    _require_future(expires_at)
+    _require_power(connection, by, user, wanted, expires_at)
+
+
+def _require_future(expires_at: datetime | None) -> None:
+    if _is_past(expires_at):
         raise RequestInvalid.at("body", "expiresAt", message="Must lie in the future")
-    scopes = _scopes(user, wanted)
+
+
+def _is_past(expires_at: datetime | None) -> bool:
+    return expires_at is not None and expires_at <= datetime.now(timezone.utc)
+
+
+def _require_power(
+    connection: Connection, by: Actor, user: Row, key: Mapping[str, Any], expires_at: datetime | None
+) -> None:
+    """Raise `Forbidden` where `by`, who gets to know the key, could do more with it than without."""
+    scopes = _scopes(user, key)
     by.require_grant_to(user["id"], scopes)
     # A user of a gateway gets keys that outlast the one which made them; nobody gets another way to administer.
     if scopes or by.user_id == user["id"]:
-        _require_no_escape(by, wanted["models"], expires_at)
+        _require_no_escape(connection, by, key["models"], expires_at)
 
 
 def _scopes(user: Row, key: Mapping[str, Any]) -> frozenset[Scope]:
     return scopes_in(key["scopes"], Role(user["role"]), Kind(user["kind"]))
 
 
-def _require_no_weaker(by: Actor, user: Row, key: Row) -> None:
+def _require_no_weaker(connection: Connection, by: Actor, user: Row, key: Row) -> None:
     """Raise `Forbidden` where a user's key would change or end another one that can do more, or lasts longer.
 
     A limited key that was stolen must not lock its user out.
@@ -158,7 +212,7 @@ def _require_no_weaker(by: Actor, user: Row, key: Row) -> None:
     if by.user_id == user["id"] and by.key_id != key["id"]:
         by.require_grant(_scopes(user, key))
         _require_models(by, key["models"])
-        if _outlives(by, key["expiresAt"]):
+        if _outlives(connection, by, key["expiresAt"]):
             raise Forbidden("This key expires: it cannot change or end a key that lasts longer.")
 
 
@@ -167,29 +221,34 @@ def _require_models(by: Actor, models: list[str] | None) -> None:
         raise Forbidden("The key is limited to models, and this would go beyond them.")
 
 
-def _require_no_escape(by: Actor, models: list[str] | None, expires_at: datetime | None) -> None:
-    """Raise `Forbidden` where who holds a limited key would make one with wider limits."""
+def _require_no_escape(
+    connection: Connection, by: Actor, models: list[str] | None, expires_at: datetime | None
+) -> None:
+    """Raise `Forbidden` where a caller with a limited key would get one with wider limits."""
     _require_models(by, models)
-    if _outlives(by, expires_at):
+    if _outlives(connection, by, expires_at):
         raise Forbidden("A key makes none that outlives it.")
 
 
-def _outlives(by: Actor, expires_at: datetime | None) -> bool:
-    """Return whether a key that ends then, or never, lasts longer than the caller's key."""
-    return by.key_expires_at is not None and (expires_at is None or expires_at > by.key_expires_at)
+def _outlives(connection: Connection, by: Actor, expires_at: datetime | None) -> bool:
+    """Return whether a key that ends then, or never, lasts longer than the key that the caller presented."""
+    if by.key_id is None:
+        return False
+    # Read now: the caller's key may have been rotated since the caller was let in, and its value ends soon.
+    row = connection.execute(_SQL["own_end"], {"key_id": by.key_id, "key_digest": by.key_digest}).fetchone()
+    end = by.key_expires_at if row is None else row["ends_at"]
+    return end is not None and (expires_at is None or expires_at > end)
+
+
+def _changed(before: Row, after: Row) -> dict[str, dict[str, object]]:
+    """The members that differ, as an event has them."""
+    return events.changed(_shown(before), _shown(after))
 
 
 def _shown(key: Row) -> dict[str, object]:
     """What a change can set, as JSON."""
     end = key["expiresAt"]
     return {**{member: key[member] for member in _SETTABLE}, "expiresAt": end and end.isoformat()}
-
-
-def _end(connection: Connection, key: Row, overlap: timedelta) -> None:
-    end = datetime.now(timezone.utc) + overlap
-    values = {"id": key["id"], "name": key["name"], "scopes": key["scopes"], "models": key["models"]}
-    expires_at = min(end, key["expiresAt"]) if key["expiresAt"] else end
-    connection.execute(_SQL["update"], {**values, "expires_at": expires_at})
 
 
 def _insert(connection: Connection, by: Actor, user_id: UUID, new: ApiKeyCreate, key: str) -> Row:
@@ -205,7 +264,6 @@ def _insert(connection: Connection, by: Actor, user_id: UUID, new: ApiKeyCreate,
             "models": new.models,
             "created_by": by.user_id,
             "expires_at": new.expires_at,
-            "replaces": new.replaces,
         },
     ).fetchone()
     assert row is not None, "INSERT … RETURNING has a row"

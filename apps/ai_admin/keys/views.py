@@ -2,13 +2,16 @@
 
 from uuid import UUID
 
+import orjson
 from flask import Blueprint, Response
 
+from ai_admin.access.actors import Actor
 from ai_admin.access.guard import actor, principal
 from ai_admin.access.scopes import Scope
 from ai_admin.database import CHANGE_ERRORS, Connection
 from ai_admin.errors import (
     DatabaseUnavailable,
+    KeyEnded,
     KeyNotFound,
     RequestInvalid,
     TooManyKeys,
@@ -22,7 +25,16 @@ from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
 from ai_admin.idempotency import Answer
 from ai_admin.keys import store
-from ai_admin.keys.schemas import LARGEST_KEY, ApiKey, ApiKeyCreate, ApiKeyList, ApiKeyUpdate, NewApiKey
+from ai_admin.keys.schemas import (
+    LARGEST_KEY,
+    LARGEST_ROTATION,
+    ApiKey,
+    ApiKeyCreate,
+    ApiKeyList,
+    ApiKeyRotate,
+    ApiKeyUpdate,
+    NewApiKey,
+)
 from ai_admin.operations import NoQuery, describe
 from ai_admin.services import services
 from ai_admin.users import directory
@@ -55,10 +67,10 @@ def list_keys(UserID: str) -> Response:  # noqa: N803  the name that the route h
     body=ApiKeyCreate,
     largest=LARGEST_KEY,
     headers=(once.HEADER,),
-    errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *once.ERRORS, *CHANGE_ERRORS),
+    errors=(*BODY_ERRORS, UserNotFound, TooManyKeys, KeyEnded, *once.ERRORS, *CHANGE_ERRORS),
 )
 def create_key(UserID: str) -> Response:  # noqa: N803
-    """The answer shows the key, and no other does. With `replaces` another key of the user ends after an overlap."""
+    """The answer shows the key, and no other does."""
     user_id = read_uuid("UserID", UserID)
     return _create(user_id, f"/ai/admin/users/{user_id}/keys")
 
@@ -75,6 +87,25 @@ def create_key(UserID: str) -> Response:  # noqa: N803
 def change_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
     """Members that are not sent stay as they are."""
     return _change(read_uuid("UserID", UserID), KeyID)
+
+
+@keys.post("/<KeyID>/rotate")
+@describe(
+    "Rotate a key",
+    Scope.KEYS_WRITE,
+    answers={200: NewApiKey},
+    body=ApiKeyRotate,
+    largest=LARGEST_ROTATION,
+    headers=(once.HEADER,),
+    errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, KeyEnded, *once.ERRORS, *CHANGE_ERRORS),
+)
+def rotate_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
+    """The key gets a new value, which this answer alone shows, and keeps its id and all that is not sent.
+
+    The value before works for `overlapSeconds` more, until `previousExpiresAt`; one from an earlier rotation ends now.
+    """
+    user_id = read_uuid("UserID", UserID)
+    return _rotate(user_id, KeyID, f"/ai/admin/users/{user_id}/keys")
 
 
 @keys.delete("/<KeyID>")
@@ -119,7 +150,7 @@ def list_my_keys() -> Response:
     body=ApiKeyCreate,
     largest=LARGEST_KEY,
     headers=(once.HEADER,),
-    errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, TooManyKeys, *once.ERRORS, *CHANGE_ERRORS),
+    errors=(*BODY_ERRORS, UserNotFound, TooManyKeys, KeyEnded, *once.ERRORS, *CHANGE_ERRORS),
 )
 def create_my_key() -> Response:
     """It can do no more than the credential that makes it: no other scopes or models, and no longer."""
@@ -138,6 +169,21 @@ def create_my_key() -> Response:
 def change_my_key(KeyID: str) -> Response:  # noqa: N803
     """Members that are not sent stay as they are."""
     return _change(principal().user_id, KeyID)
+
+
+@own.post("/keys/<KeyID>/rotate")
+@describe(
+    "Rotate one's key",
+    "signed-in",
+    answers={200: NewApiKey},
+    body=ApiKeyRotate,
+    largest=LARGEST_ROTATION,
+    headers=(once.HEADER,),
+    errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, KeyEnded, *once.ERRORS, *CHANGE_ERRORS),
+)
+def rotate_my_key(KeyID: str) -> Response:  # noqa: N803
+    """A key may rotate itself. With an overlap, a client whose answer was lost can send the request again."""
+    return _rotate(principal().user_id, KeyID, "/ai/me/keys")
 
 
 @own.delete("/keys/<KeyID>")
@@ -166,12 +212,30 @@ def _create(user_id: UUID, path: str) -> Response:
         row, key = store.create(connection, by, user_id, new)
         return user_id, Answer(201, {"Location": f"{path}/{row['id']}"}, encode({**row, "key": key}))
 
-    # A key is shown again only to the credential that made it, and only while that may do what it might do then.
+    return once.create_once(f"create key, {path}, {_powers(by)}", ApiKeyCreate, work, _require_working)
+
+
+def _rotate(user_id: UUID, key: str, path: str) -> Response:
+    read_query(NoQuery)
+    by = actor()
+    key_id = read_uuid("KeyID", key)
+
+    def work(connection: Connection, wanted: ApiKeyRotate) -> tuple[UUID, Answer]:
+        row, new = store.rotate(connection, by, user_id, key_id, wanted)
+        return user_id, Answer(200, {}, encode({**row, "key": new}))
+
+    return once.create_once(f"rotate key, {path}/{key_id}, {_powers(by)}", ApiKeyRotate, work, _require_working)
+
+
+def _powers(by: Actor) -> str:
+    """Who asks, and what they may do: a key is shown again to the same credential, and only while it may do as much."""
     scopes = " ".join(sorted(scope.value for scope in by.scopes))
-    limits = f"{by.key_models}, {by.key_expires_at}"
-    return once.create_once(
-        f"create key, {path}, {by.user_id}, {by.key_id}, {by.role.value}, {scopes}, {limits}", ApiKeyCreate, work
-    )
+    return f"{by.user_id}, {by.key_id}, {by.role.value}, {scopes}, {by.key_models}, {by.key_expires_at}"
+
+
+def _require_working(connection: Connection, kept: Answer) -> None:
+    """Raise `KeyEnded` where the key in a kept answer no longer works: its caller would take it for a new one."""
+    store.require_working(connection, orjson.loads(kept.body)["key"])
 
 
 def _change(user_id: UUID, key: str) -> Response:

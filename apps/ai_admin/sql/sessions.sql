@@ -1,15 +1,26 @@
 -- Sessions of the console. A session is found by the digest of its token; nothing here gives a usable one.
 
 -- name: authenticate
--- What it rests on is there, or it is none: a key, or the subject of today's issuer that is bound to this user.
+-- What it rests on is there, or it is none: the key as it was presented, or the subject of today's issuer that is
+-- bound to this user.
 SELECT users.id AS user_id, users.tag, users.kind, users.role, users.status, users.models, users.audit_key,
-       api_keys.id AS key_id, api_keys.scopes, api_keys.models AS key_models, api_keys.expires_at,
+       session.key_digest, api_keys.id AS key_id, api_keys.scopes, api_keys.models AS key_models,
+       api_keys.expires_at AS key_expires_at,
+       CASE
+           WHEN api_keys.digest = session.key_digest THEN api_keys.expires_at
+           ELSE LEAST(api_keys.previous_expires_at, api_keys.expires_at)
+       END AS expires_at,
        identities.issuer, identities.subject,
        session.expires_at < LEAST(session.created_at + %(longest)s, now() + %(idle)s - interval '1 minute')
            AS is_use_news
 FROM console_sessions AS session
 JOIN users ON users.id = session.user_id
 LEFT JOIN api_keys ON api_keys.id = session.key_id
+                  AND (
+                      api_keys.digest = session.key_digest
+                      OR (api_keys.previous_digest = session.key_digest
+                          AND api_keys.previous_expires_at > clock_timestamp())
+                  )
 LEFT JOIN identities ON identities.issuer = session.issuer
                     AND identities.subject = session.subject
                     AND identities.user_id = session.user_id
@@ -25,12 +36,13 @@ SET expires_at = LEAST(created_at + %(longest)s, now() + %(idle)s)
 WHERE digest = %(digest)s;
 
 -- name: insert
--- None, where the key has been revoked meanwhile.
-INSERT INTO console_sessions (digest, user_id, key_id, expires_at)
-SELECT %(digest)s, user_id, id, now() + %(idle)s
+-- None, where the key has been revoked or rotated meanwhile.
+INSERT INTO console_sessions (digest, user_id, key_id, key_digest, expires_at)
+SELECT %(digest)s, user_id, id, %(key_digest)s, now() + %(idle)s
 FROM api_keys
 WHERE id = %(key_id)s
   AND user_id = %(user_id)s
+  AND (digest = %(key_digest)s OR (previous_digest = %(key_digest)s AND previous_expires_at > now()))
 FOR KEY SHARE;
 
 -- name: insert_of_identity

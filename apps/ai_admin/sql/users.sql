@@ -47,6 +47,11 @@ WHERE id = %(id)s;
 DELETE FROM users
 WHERE id = %(id)s;
 
+-- name: purge_ended_keys
+-- After the user, whose deletion waits for a revocation that is under way.
+DELETE FROM ended_keys
+WHERE user_id = %(id)s;
+
 -- name: lock_owners
 SELECT pg_advisory_xact_lock(%(lock)s);
 

@@ -139,6 +139,7 @@ def purge(connection: Connection, ring: KeyRing, by: Actor, user_id: UUID, preco
     _require_another_owner(connection, by, before)
     erase_answers(connection, ring, user_id)
     connection.execute(_SQL["purge"], {"id": user_id})
+    connection.execute(_SQL["purge_ended_keys"], {"id": user_id})
     events.about_user(connection, by, Action.USERS_PURGE, user_id, None, {})
 
 

@@ -121,7 +121,6 @@ def _make_grantable(schema: BaseSchema, case: Any) -> None:
     if isinstance(case.body, dict) and "keys" in case.path:
         case.body.pop("expiresAt", None)
         case.body.pop("scopes", None)
-        case.body.pop("replaces", None)
 
 
 def _teach(schema: BaseSchema, app: Flask) -> None:

@@ -1,5 +1,6 @@
 """Keys of a user: made and shown once, rotated, revoked."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import ApiError, KeyNotFound, RequestInvalid, TooManyKeys, UserNotFound
 from ai_admin.http.path import read_uuid
 from ai_admin.keys import store
-from ai_admin.keys.schemas import ApiKeyCreate
+from ai_admin.keys.schemas import ApiKeyCreate, ApiKeyRotate
 from ai_admin.operations import describe
 from ai_admin.services import services
 
@@ -30,8 +31,7 @@ def make_key(UserID: str) -> Response:  # noqa: N803
     members: dict[str, Any] = {"name": form.get("name", "").strip()}
     if form.get("models", "").strip():
         members["models"] = lines_of(form["models"])
-    if form.get("expiresAt", "").strip():
-        members["expiresAt"] = f"{form['expiresAt'].strip()}T00:00:00Z"
+    members |= _end(form)
     if "limited" in form:
         members["scopes"] = form.getlist("scope")
     return _make(read_uuid("UserID", UserID), members)
@@ -40,26 +40,19 @@ def make_key(UserID: str) -> Response:  # noqa: N803
 @console.post("/users/<UserID>/keys/<KeyID>/rotate")
 @describe("Rotate a key", Scope.KEYS_WRITE, answers={200: None}, errors=_ERRORS, page=True)
 def rotate_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
-    """A successor with the same name and limits; the old one works on for an hour or a day, or ends now."""
+    """The key gets a new value and, where a day is given, a new end; the old value works for a day, an hour or not."""
     user_id, key_id = read_uuid("UserID", UserID), read_uuid("KeyID", KeyID)
     hours = request.form.get("hours", "")
     if hours not in {"0", "1", "24"}:
         raise RequestInvalid.at("body", "hours", message="Must be 0, 1 or 24")
-    with services().database.connection() as connection:
-        key = next((key for key in store.list_of(connection, actor(), user_id) if key["id"] == key_id), None)
-    if key is None:
-        raise KeyNotFound
-    return _make(
-        user_id,
-        {
-            "name": key["name"],
-            "scopes": key["scopes"],
-            "models": key["models"],
-            "expiresAt": key["expiresAt"] and key["expiresAt"].isoformat(),
-            "replaces": str(key_id),
-            "overlapSeconds": int(hours) * _HOUR_S,
-        },
-    )
+    members = {"overlapSeconds": int(hours) * _HOUR_S, **_end(request.form)}
+    try:
+        wanted = read_fields(ApiKeyRotate, members)
+        with services().database.transaction() as connection:
+            row, key = store.rotate(connection, actor(), user_id, key_id, wanted)
+    except FAULTS as error:
+        return user_page(user_id, error.status, rotate_faults={key_id: Faults.of(error)})
+    return user_page(user_id, new_key={**row, "key": key})
 
 
 @console.post("/users/<UserID>/keys/<KeyID>/revoke")
@@ -73,6 +66,12 @@ def revoke_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
     except FAULTS as error:
         return user_page(user_id, error.status, notice=error)
     return see_other(f"{HOME}/users/{user_id}", saved="1")
+
+
+def _end(form: Mapping[str, str]) -> dict[str, str]:
+    """The day on which a key is to end, as the API takes it; nothing where the field was left empty."""
+    day = form.get("expiresAt", "").strip()
+    return {"expiresAt": f"{day}T00:00:00Z"} if day else {}
 
 
 def _make(user_id: UUID, members: dict[str, Any]) -> Response:

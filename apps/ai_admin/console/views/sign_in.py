@@ -8,6 +8,7 @@ from flask import Response, g, request, session
 from ai_admin.access import sessions
 from ai_admin.access.actors import Actor
 from ai_admin.console.application import is_over_tls
+from ai_admin.console.forms import told
 from ai_admin.console.views.pages import HOME, as_next, console, own_path, page, see_other
 from ai_admin.errors import Unauthenticated
 from ai_admin.http.request_log import request_id
@@ -36,14 +37,14 @@ def sign_in() -> Response:
             token = sessions.begin(connection, caller)
     except Unauthenticated as error:
         g.error = error
-        return sign_in_page(401, target, fault=True)
+        return sign_in_page(401, target, fault=told(error))
     session.clear()
     response = see_other(target)
     keep_session(response, token, secure=is_over_tls())
     return response
 
 
-def sign_in_page(status: int, target: str, *, fault: bool = False, provider_fault: str = "") -> Response:
+def sign_in_page(status: int, target: str, *, fault: str = "", provider_fault: str = "") -> Response:
     """The page to sign in by, with what was wrong the last time."""
     config = services().settings.config
     # Under the address that the provider leads back to: what is kept meanwhile lies in a cookie of that host.

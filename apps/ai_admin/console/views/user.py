@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -154,6 +154,7 @@ def user_page(
         scopes=sorted(scope.value for scope in ROLE_SCOPES[Role(user["role"])]),
         offered=sorted(scope.value for scope in _offered(user)),
         history_days=services().settings.config.secret_history_days,
+        now=datetime.now(timezone.utc),
         **values,
     )
 
