@@ -509,6 +509,23 @@ def test_a_single_parameter_that_is_repeated(probe: Probe, name: str, value: str
     assert f"query.{name}" in places(response)
 
 
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ('{"tag": "x", "kind": "service", "role": "member", "role": "owner"}', "body.role"),
+        (r'{"tag": "x", "kind": "service", "role": "member", "r\u006fle": "owner"}', "body.role"),
+        ('{"tag": "x", "kind": "service", "attributes": {"a": [{"b": 1, "b": 1}]}}', "body.attributes.a.0.b"),
+    ],
+)
+def test_body_with_repeated_member_is_refused(probe: Probe, content: str, place: str) -> None:
+    """A proxy that looks at the first `role` would let an owner pass as a member."""
+    for method, url in (("POST", USERS), ("PUT", probe.ada)):
+        body = content if method == "POST" else content.replace('"tag": "x", "kind": "service", ', "")
+        response = probe.refused(method, url, content=body.encode(), headers=JSON)
+        assert places(response) == {place}
+        assert response.json()["details"][0]["type"] == "repeated"
+
+
 def test_a_repeated_purge_is_refused(probe: Probe) -> None:
     """`purge=false&purge=true` must not erase anyone."""
     for query in ("purge=false&purge=true", "purge=true&purge=true", "purge=1", "purge=TRUE", "purge=", "purge"):

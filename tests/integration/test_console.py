@@ -489,6 +489,17 @@ def test_pages_turn_both_ways(owner: Browser) -> None:
     assert back[-1] == forward[0]
 
 
+def test_form_with_repeated_field_is_refused(owner: Browser) -> None:
+    """A proxy that looks at the last `role`, and the console at the first, see two forms."""
+    form: dict[str, object] = {"tag": "ada", "kind": "service", "role": ["owner", "member"]}
+    answer = owner.post("/users/new", form)
+    assert (answer.status_code, "The field role was sent twice." in answer.text) == (400, True)
+    form = {"tag": "ada", "kind": "service", "attributes": '{"a": {"b": 1, "b": 2}}'}
+    answer = owner.post("/users/new", form)
+    assert (answer.status_code, "The member b occurs twice." in answer.text) == (400, True)
+    assert owner.api.get(USERS, params={"tag": "ada"}).json()["data"] == []
+
+
 def test_filters_stand_in_the_address_as_chips(owner: Browser) -> None:
     """Each chip is a link to the same list without it; what the list does not know is refused."""
     made(owner, tag="ada", role="admin")

@@ -112,6 +112,25 @@ def test_bad_rows_are_reported_and_the_others_taken(settings: Settings, sql: psy
     assert "colour" in told
 
 
+def test_rows_with_repeated_members_are_refused_alone(settings: Settings, sql: psycopg.Connection) -> None:
+    """`"role": "member", "role": "owner"` made an owner."""
+    lines = [
+        json.dumps(person("ada")),
+        '{"tag": "eve", "kind": "service", "role": "member", "role": "owner"}',
+        '{"tag": "zoe", "kind": "service", "attributes": {"a": [{"b\\u0000": 1, "b\\u0000": 1}]}}',
+        json.dumps(person("bob")),
+    ]
+    outcome = import_users(settings, BY, io.BytesIO("\n".join(lines).encode()), "ndjson")
+    assert rejected(outcome, settings) == {2: "VALIDATION_ERROR", 3: "VALIDATION_ERROR"}
+    (detail,) = next(iter(outcome.rejects(settings))).problem["details"]
+    assert (detail["type"], detail["loc"]) == ("repeated", ["body", "role"])
+    table = 'tag,kind,attributes\nx,service,"{""a"": 1, ""a"": 2}"\ny,service,"{""n"": 123456789012345678901}"\n'
+    table += "z,service,\n"
+    outcome = import_users(settings, BY, io.BytesIO(table.encode()), "csv")
+    assert rejected(outcome, settings) == {2: "VALIDATION_ERROR", 3: "VALIDATION_ERROR"}
+    assert [row[0] for row in stored(sql)] == ["ada", "bob", "z"]
+
+
 def test_a_second_import_changes_what_differs_and_nothing_else(settings: Settings, sql: psycopg.Connection) -> None:
     """An upsert is a PUT of the members that the file has: those it lacks stay, and equal ones make no version."""
     import_users(settings, BY, ndjson(person("ada", name="Ada", models=["a"]), person("bob"), person("eve")), "ndjson")

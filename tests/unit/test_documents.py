@@ -3,9 +3,13 @@
 import io
 import json
 from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ai_admin.transfer import documents
 from ai_admin.transfer.formats import FORMATS, Record
 from ai_admin.transfer.tables import FileInvalid
 
@@ -43,6 +47,74 @@ def test_a_bare_list(mark: bytes) -> None:
     """The Admin REST API of Keycloak answers a list; PowerShell puts a byte order mark before what it saves."""
     assert tags(records("keycloak", keycloak("ada", "bob"), keycloak("eve"), mark=mark)) == ["ada", "bob", "eve"]
     assert tags(records("keycloak", {"users": keycloak("ada")}, mark=mark)) == ["ada"]
+
+
+def test_document_user_with_repeated_member_is_refused_alone() -> None:
+    """A reader of the first `email` and a reader of the last one see two people."""
+    file = b'{"users": [{"username": "ada"}, {"username": "eve", "username": "bob", "a": 1},'
+    file += b' {"username": "zoe", "attributes": {"x": {"y": 1, "y": 2}}}, {"username": "amy"}]}'
+    read = list(FORMATS["keycloak"].read(io.BytesIO(file)))
+    assert tags(read) == ["ada", "amy"]
+    told = [record.members for record in read if isinstance(record.members, str)]
+    assert told == ["The member 'username' occurs twice", "The member 'y' occurs twice"]
+
+
+@pytest.mark.parametrize("file", [b'{"users": [], "users": [{"username": "ada"}]}', b'{"a": 1, "users": [], "a": 2}'])
+def test_document_with_repeated_member_is_refused(file: bytes) -> None:
+    """Two lists of users in one object: another reader would import one of them."""
+    require_whole = FORMATS["keycloak"].require_whole
+    assert require_whole
+    with pytest.raises(FileInvalid, match="of the document occurs twice"):
+        require_whole(io.BytesIO(file))
+
+
+NUMBERS = {
+    "9223372036854775807": True, "-9223372036854775807": True, "9223372036854775808": False, "1e308": True,
+    "9" * 30: False, "9" * 5000: False, "9" * 200_000: False, "1e400": False, "-1E+0400": False,
+    "1" * 400 + ".5": False,
+    "0." + "3" * 300: True, "1e-400": True, "1." + "0" * 100 + "e999": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number[:20])
+@pytest.mark.parametrize("part", [documents._PART, 7])
+def test_document_number_out_of_range_costs_its_record(monkeypatch: pytest.MonkeyPatch, number: str, part: int) -> None:
+    """The parser gave the whole file up, with users before and behind."""
+    monkeypatch.setattr(documents, "_PART", part)
+    users = [{"username": "ada"}, {"username": f'eve-{number[:9]}\\"{number}', "x": 1}, {"username": "amy"}]
+    file = json.dumps({"users": users}).replace('"x": 1', f'"x": [{number}, -1]').encode()
+    read = list(FORMATS["keycloak"].read(io.BytesIO(file)))
+    assert len(read) == 3
+    assert isinstance(read[1].members, dict) is NUMBERS[number]
+    if not NUMBERS[number]:
+        assert read[1].members == "A number must fit in 64 bits; write a larger one as a string"
+    assert [isinstance(record.members, dict) for record in (read[0], read[2])] == [True, True]
+
+
+_TEXTS = st.text(alphabet='0123456789.eE+-"\\ ax', max_size=30)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers(-(10**40), 10**40) | st.floats(allow_nan=False, allow_infinity=False) | _TEXTS,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXTS, inner, max_size=4),
+        max_leaves=30,
+    ),
+    st.integers(1, 40),
+)
+def test_document_numbers_in_range_and_texts_stay(value: Any, part: int) -> None:
+    """What is put in the place of a number must not be put into a text, wherever parts of the file end."""
+
+    def fits(inner: Any) -> Any:
+        if isinstance(inner, int) and abs(inner) >= 2**63:
+            return documents._OUT_OF_RANGE
+        if isinstance(inner, list):
+            return [fits(each) for each in inner]
+        return {name: fits(each) for name, each in inner.items()} if isinstance(inner, dict) else inner
+
+    file = io.BytesIO(json.dumps(value).encode())
+    with mock.patch.object(documents, "_PART", part):
+        assert json.loads(b"".join(documents._with_short_numbers(file))) == fits(value)
 
 
 def page(number: int, *names: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.request import Request
 
-import orjson
 from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
@@ -18,6 +17,7 @@ from ai_admin.access.attempts import Attempt, error_code
 from ai_admin.access.provider_http import fetch
 from ai_admin.config import ConfigSettings, Settings, read_secret
 from ai_admin.errors import IdentityProviderUnavailable, Unauthenticated
+from ai_admin.json_values import loads
 
 _log = logging.getLogger(__name__)
 # What a token endpoint may take, in seconds.
@@ -48,7 +48,7 @@ def id_token(settings: Settings, attempt: Attempt, code: str, redirect_uri: str)
     Raises `Unauthenticated` where it refuses the code, and `IdentityProviderUnavailable`.
     """
     try:
-        token = orjson.loads(fetch(_request(settings, attempt, code, redirect_uri), _TIMEOUT_S))["id_token"]
+        token = loads(fetch(_request(settings, attempt, code, redirect_uri), _TIMEOUT_S))["id_token"]
     except HTTPError as error:
         told = _error_of(error)
         if told == "invalid_grant":
@@ -76,7 +76,7 @@ def _request(settings: Settings, attempt: Attempt, code: str, redirect_uri: str)
 def _error_of(answer: HTTPError) -> str:
     """The error code of a token endpoint's refusal."""
     try:
-        return error_code(orjson.loads(answer.read(_LARGEST_REFUSAL))["error"])
+        return error_code(loads(answer.read(_LARGEST_REFUSAL))["error"])
     except (OSError, HTTPException, ValueError, KeyError, TypeError):
         return error_code(None)
     finally:

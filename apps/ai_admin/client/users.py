@@ -1,6 +1,5 @@
 """`ai-admin users`, over HTTP: find, get, create, change, delete and restore."""
 
-import json
 from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ai_admin.client.api import DEFAULT_URL, USERS, AsJson, KeyFile, Url, UserName, server, user_path
+from ai_admin.json_values import RepeatedMember, loads
 from ai_admin.terminal import Exit, failure, print_json, print_record, print_table, stderr
 from ai_admin.transfer.commands import app
 from ai_admin.users.schemas import Kind, Role, UserOrder
@@ -189,17 +189,28 @@ def _members(
         "kind": kind and kind.value,
         "role": role and role.value,
         "models": models or None,
-        "attributes": dict(_attribute(text) for text in attributes) if attributes else None,
+        "attributes": _attributes(attributes) if attributes else None,
     }
     return {
         member: value for member, value in given.items() if value is not None or (member == "email" and email == "")
     }
 
 
+def _attributes(texts: list[str]) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    for name, value in map(_attribute, texts):
+        if name in attributes:
+            raise failure(f"--attribute {name}: give it once", Exit.TROUBLE)
+        attributes[name] = value
+    return attributes
+
+
 def _attribute(text: str) -> tuple[str, Any]:
     name, value = _pair(text, "--attribute")
     try:
-        return name, json.loads(value)
+        return name, loads(value)
+    except RepeatedMember as error:
+        raise failure(f"--attribute {name}: {error}", Exit.TROUBLE) from None
     except ValueError:
         told = f'--attribute {text}: the value must be JSON, such as "research" with its quotes'
         raise failure(told, Exit.TROUBLE) from None

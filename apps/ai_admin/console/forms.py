@@ -1,8 +1,8 @@
 """Fields of forms as the models of the API, and their faults as texts beside the fields."""
 
+import json
 from typing import Any, TypeVar
 
-import orjson
 from pydantic import BaseModel
 
 from ai_admin.console.catalogue import N_, gettext
@@ -32,6 +32,7 @@ from ai_admin.errors import (
     VersionMismatch,
 )
 from ai_admin.http.validation import validate_json
+from ai_admin.json_values import RepeatedMember, loads
 
 Model = TypeVar("Model", bound=BaseModel)
 # What a person can mend in the form that they sent.
@@ -127,16 +128,15 @@ class Faults:
         texts = {}
         for detail in error.details:
             field = str(detail["loc"][1]) if len(detail["loc"]) > 1 else ""
-            texts[field] = gettext(_OF_FIELD[field]) if field in _OF_FIELD else detail["msg"]
+            is_general = field in _OF_FIELD and detail["type"] != "repeated"
+            texts[field] = gettext(_OF_FIELD[field]) if is_general else detail["msg"]
         return texts
 
 
 def read_fields(model: type[Model], members: dict[str, Any]) -> Model:
     """Members as a model of the API. Raises `RequestInvalid`."""
-    try:
-        return validate_json(model, orjson.dumps(members))
-    except orjson.JSONEncodeError:
-        raise RequestInvalid.at("body", message="Not UTF-8") from None
+    # The standard library writes integers of any size, which the model refuses.
+    return validate_json(model, json.dumps(members).encode())
 
 
 def lines_of(text: str) -> list[str]:
@@ -147,6 +147,9 @@ def lines_of(text: str) -> list[str]:
 def attributes_of(text: str) -> Any:
     """A JSON object as it is written; nothing is an empty one. Raises `RequestInvalid`."""
     try:
-        return orjson.loads(text) if text.strip() else {}
-    except orjson.JSONDecodeError:
+        return loads(text) if text.strip() else {}
+    except RepeatedMember as error:
+        message = gettext("The member %(name)s occurs twice.") % {"name": error.place[-1]}
+        raise RequestInvalid.at("body", "attributes", message=message, kind="repeated") from None
+    except ValueError:
         raise RequestInvalid.at("body", "attributes", message="This is no JSON") from None

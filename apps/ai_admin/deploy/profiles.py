@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import Self
 
 from ai_admin.config import CONFIG_NAME, SECRET_NAME, ConfigError, ConfigSettings
+from ai_admin.json_values import RepeatedMember, require_distinct
 
 Stage = Literal["local", "dev", "test", "staging", "production"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -188,12 +189,17 @@ def profile_path(stage: Stage) -> Path:
 def read_profile(path: Path) -> Profile:
     """The profile in a file. Raises `ConfigError`."""
     try:
-        return Profile.model_validate_json(path.read_bytes())
+        text = path.read_bytes()
+        profile = Profile.model_validate_json(text)
+        require_distinct(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except ValidationError as error:
         faults = "; ".join(": ".join(filter(None, (_place(fault["loc"]), fault["msg"]))) for fault in error.errors())
         raise ConfigError(f"{path}: {faults}") from None
+    except RepeatedMember as error:
+        raise ConfigError(f"{path}: {_place(error.place)} occurs twice; leave one") from None
+    return profile
 
 
 def _place(location: tuple[int | str, ...]) -> str:

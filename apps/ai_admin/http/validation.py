@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ai_admin.errors import Detail, RequestInvalid
+from ai_admin.json_values import RepeatedMember, require_distinct
 
 Model = TypeVar("Model", bound=BaseModel)
 # An answer is no multiple of the request: beyond these many faults, and letters of a caller's name, it is cut.
@@ -18,12 +19,20 @@ _MEMBERS = TypeAdapter(dict[str, Any])
 
 
 def validate_json(model: type[Model], raw: bytes, place: str = "body") -> Model:
-    """Return JSON text as a model. Raises `RequestInvalid` with at most `MOST_DETAILS` faults."""
+    """Return JSON text as a model. Raises `RequestInvalid` with at most `MOST_DETAILS` faults.
+
+    A member that occurs twice is a fault, at any depth: two readers could each take another one.
+    """
     try:
         _require_few_unknown(model, _MEMBERS.validate_json(raw), place)
-        return model.model_validate_json(raw)
+        read = model.model_validate_json(raw)
+        require_distinct(raw)
     except ValidationError as error:
         raise RequestInvalid(details=details_of(error, place)) from None
+    except RepeatedMember as error:
+        loc = (part[:LONGEST_NAME] if isinstance(part, str) else part for part in error.place)
+        raise RequestInvalid.at(place, *loc, message="Give this member once", kind="repeated") from None
+    return read
 
 
 def validate(model: type[Model], members: Mapping[str, object], place: str) -> Model:

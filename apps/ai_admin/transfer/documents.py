@@ -3,16 +3,44 @@
 A file may hold several documents, one behind the other: that is how a list comes that is answered page by page.
 """
 
+import json
+import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import IO, Any
 
 import ijson
 
+from ai_admin.json_values import RepeatedMember
 from ai_admin.transfer.tables import BYTE_ORDER_MARK, FileInvalid
 
 # The parser names the place of each value from the top: what that costs grows with the square of the depth.
 DEEPEST_DOCUMENT = 5_000
+
+
+# Members of a document itself: a realm of Keycloak has some 150.
+_MOST_MEMBERS = 10_000
+# A number of JSON that 64 bits may not hold, and what stands in its place: no text of a user has U+0000 in it.
+_LONG_NUMBER = re.compile(rb"[0-9.]{19}|[0-9.][eE][+]?[0-9]{3}")
+_OUT_OF_RANGE = "\0number out of range"
+_PLACE_OF_NUMBER = json.dumps(_OUT_OF_RANGE).encode()
+_OUTSIDE_STRING = re.compile(rb"[^\"0-9-]*")
+_REST_OF_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_NUMBER = re.compile(rb"[-+.eE0-9]*")
+_LONGEST_NUMBER = 4096
+_PART = 1 << 16
+
+
+class _Members(dict[str, Any]):
+    """An object of a document; `repeated` is a member that occurs twice in it."""
+
+    repeated: str | None = None
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self:
+            self.repeated = name
+        super().__setitem__(name, value)
 
 
 def read_documents(file: IO[bytes], place: str) -> Iterator[Any]:
@@ -24,9 +52,7 @@ def read_documents(file: IO[bytes], place: str) -> Iterator[Any]:
     _require_shallow(file)
     found = 0
     try:
-        # Numbers as floats: jsonb and the API keep no more of them either.
-        items = ijson.items(file, _place(file, place), use_float=True, multiple_values=True)
-        for item in items:
+        for item in _items(file, _place(file, place), _Members):
             found += 1
             yield item
     except ijson.JSONError as error:
@@ -36,16 +62,131 @@ def read_documents(file: IO[bytes], place: str) -> Iterator[Any]:
         raise FileInvalid(f"The document has no users at {place}")
 
 
+def require_readable(item: Any) -> None:
+    """Raise `ValueError` where an object in an item has a member twice, or a number is out of range."""
+    waiting = [item]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, _Members):
+            if value.repeated is not None:
+                raise RepeatedMember(value.repeated)
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        elif value == _OUT_OF_RANGE:
+            raise ValueError("A number must fit in 64 bits; write a larger one as a string")
+
+
 def _require_shallow(file: IO[bytes]) -> None:
-    """Raise `FileInvalid` where values stand in more values than any user has, before they are put together."""
+    """Raise `FileInvalid` where values stand in more values than any user has, before they are put together.
+
+    And where a member of a document itself occurs twice: it could be the list of the users.
+    """
     start, depth = file.tell(), 0
+    names: set[str] = set()
     # What is no JSON the reading itself tells of, and how far it came.
     with suppress(ijson.JSONError):
-        for event, _ in ijson.basic_parse(file, use_float=True, multiple_values=True):
+        for event, value in ijson.basic_parse(_Readable.of(file), use_float=True, multiple_values=True):
             depth += _STEPS.get(event, 0)
             if depth > DEEPEST_DOCUMENT:
                 raise FileInvalid(f"The document is nested deeper than {DEEPEST_DOCUMENT}")
+            if event == "map_key" and depth == 1:
+                if value in names:
+                    raise FileInvalid(f"The member {value[:50]!r} of the document occurs twice")
+                names.add(value)
+                if len(names) > _MOST_MEMBERS:
+                    raise FileInvalid(f"The document has more than {_MOST_MEMBERS} members")
+            elif depth == 0:
+                names.clear()
     file.seek(start)
+
+
+def _items(file: IO[bytes], place: str, kind: type[dict[str, Any]] = dict) -> Iterator[Any]:
+    """The values at this place. Numbers are floats: jsonb and the API keep no more of them either."""
+    return iter(ijson.items(_Readable.of(file), place, use_float=True, multiple_values=True, map_type=kind))
+
+
+class _Readable:
+    """A file of JSON for the parser, which gives a whole file up for a number out of its range.
+
+    Such a number is a text of its own here, which costs its record alone.
+    """
+
+    @classmethod
+    def of(cls, file: IO[bytes]) -> "IO[bytes] | _Readable":
+        """The file itself where no number of it is that long."""
+        start = file.tell()
+        last, is_long = b"", False
+        while not is_long and (block := file.read(_PART)):
+            last = last[-20:] + block
+            is_long = _LONG_NUMBER.search(last) is not None
+        file.seek(start)
+        return cls(file) if is_long else file
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._parts = _with_short_numbers(file)
+
+    def read(self, size: int) -> bytes:
+        """The next part, of any size; nothing at the end."""
+        return next(self._parts, b"") if size else b""
+
+
+def _with_short_numbers(file: IO[bytes]) -> Iterator[bytes]:
+    in_string, in_long_number, rest = False, False, b""
+    while block := file.read(_PART):
+        text = rest + block
+        given = bytearray()
+        at = _end(_NUMBER, text, 0) if in_long_number else 0
+        in_long_number = in_long_number and at == len(text)
+        while at < len(text):
+            if in_string:
+                end = _end(_REST_OF_STRING, text, at)
+                given += text[at:end]
+                # The end of the part, or a backslash there, may be in the middle of a string.
+                if end == len(text) or text[end:] == b"\\":
+                    at = end
+                    break
+                in_string, at = False, end + 1
+                given += b'"'
+                continue
+            end = _end(_OUTSIDE_STRING, text, at)
+            given += text[at:end]
+            at = end
+            if text[at : at + 1] == b'"':
+                in_string, at = True, at + 1
+                given += b'"'
+            elif at < len(text):
+                end = _end(_NUMBER, text, at)
+                in_long_number = end - at > _LONGEST_NUMBER
+                if end == len(text) and not in_long_number:
+                    break
+                given += _PLACE_OF_NUMBER if in_long_number else _short(text[at:end])
+                in_long_number = in_long_number and end == len(text)
+                at = end
+        rest = text[at:]
+        if given:
+            yield bytes(given)
+    if rest:
+        yield rest if in_string else _short(rest)
+
+
+def _end(pattern: re.Pattern[bytes], text: bytes, start: int) -> int:
+    found = pattern.match(text, start)
+    assert found is not None, "each pattern matches nothing too"
+    return found.end()
+
+
+def _short(number: bytes) -> bytes:
+    """The number, or the text in its place where the parser would not take it."""
+    if not _LONG_NUMBER.search(number):
+        return number
+    try:
+        value = float(number) if {*b".eE"} & {*number} else int(number[:30])
+    except ValueError:
+        return number
+    # The parser takes no -2^63 either.
+    is_out = math.isinf(value) if isinstance(value, float) else abs(value) >= 2**63
+    return _PLACE_OF_NUMBER if is_out else number
 
 
 _STEPS = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
@@ -73,7 +214,7 @@ def _values(file: IO[bytes], member: str) -> list[Any]:
     """The member's values in all documents."""
     file.seek(0)
     _skip_mark(file)
-    return list(ijson.items(file, member, use_float=True, multiple_values=True))
+    return list(_items(file, member))
 
 
 def _skip_mark(file: IO[bytes]) -> None:

@@ -12,7 +12,8 @@ from typing import IO, Any, Literal, NamedTuple
 
 import orjson
 
-from ai_admin.transfer.documents import Complete, read_documents, require_last_page, require_total
+from ai_admin.json_values import loads
+from ai_admin.transfer.documents import Complete, read_documents, require_last_page, require_readable, require_total
 from ai_admin.transfer.tables import LONGEST_LINE, FileInvalid, Row, read_lines, read_rows
 
 Match = Literal["tag", "email"]
@@ -157,7 +158,7 @@ def _from_cells(cells: Mapping[str, str]) -> dict[str, Any]:
         if not cell:
             continue
         if name == "attributes":
-            members[name] = orjson.loads(cell)
+            members[name] = loads(cell)
         elif name == "models":
             members[name] = _unquoted(cell).split()
         else:
@@ -313,6 +314,7 @@ def _read_users(
 
 def _converted(members: Callable[[Any], dict[str, Any]], source: Mapping[str, Any]) -> dict[str, Any] | str:
     try:
+        require_readable(source)
         return members(source)
     except ValueError as error:
         # Values are left out: the message of a decoder says where, and of which kind.

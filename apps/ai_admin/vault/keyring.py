@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from ai_admin.json_values import RepeatedMember, require_distinct
 from ai_admin.vault.ciphertext import KEY_ID, KEY_SIZE, Context, VaultError, decrypt, encrypt, key_id_of
 from ai_admin.vault.secret_value import SecretValue
 
@@ -157,10 +158,15 @@ class KeyRing(BaseModel):
 def _parse(text: SecretStr) -> KeyRing | list[str]:
     """The ring, or its faults: a `ValidationError` holds the text, so it ends here."""
     try:
-        return KeyRing.model_validate_json(text.get_secret_value())
+        ring = KeyRing.model_validate_json(text.get_secret_value())
+        require_distinct(text.get_secret_value())
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         return [_told(fault["type"], fault["loc"], fault["msg"]) for fault in faults]
+    except RepeatedMember as error:
+        # Its name is one of those that a ring has.
+        return [f"{_place(error.place)} occurs twice; leave one"]
+    return ring
 
 
 def _told(kind: str, loc: tuple[int | str, ...], message: str) -> str:
@@ -179,7 +185,7 @@ def _told(kind: str, loc: tuple[int | str, ...], message: str) -> str:
     return f"{place}: {message}" if place else message
 
 
-def _place(loc: tuple[int | str, ...]) -> str:
+def _place(loc: tuple[str | int, ...]) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc).lstrip(".")
 
 

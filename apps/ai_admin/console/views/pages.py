@@ -14,7 +14,7 @@ from ai_admin.console.application import csrf, install, is_from_own_page
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
-from ai_admin.errors import ApiError, BadRequest, Forbidden, Unauthenticated
+from ai_admin.errors import ApiError, BadRequest, Forbidden, RequestInvalid, Unauthenticated
 from ai_admin.http import problems
 from ai_admin.http.body import hold_form
 from ai_admin.http.request_log import request_id
@@ -26,6 +26,8 @@ TRANSFER = "console_transfer"
 _ADDRESS = b"ai-admin console address 1"
 # Sealing doubles it.
 _LONGEST_ADDRESS = 4096
+# Fields that a form may have several times.
+_LISTS = frozenset({"id", "user", "scope", "seen"})
 # Scripts and styles from this origin alone, none in the page, no frame around it, forms to nobody else.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -106,6 +108,10 @@ def _check_form() -> None:
             raise CSRFError("The cookie of the form is missing.")
         hold_form()
         csrf.protect()
+        for name, values in request.form.lists():
+            if len(values) > 1 and name not in _LISTS:
+                message = gettext("The field %(name)s was sent twice.") % {"name": name[:50]}
+                raise RequestInvalid.at("body", name, message=message, kind="repeated")
 
 
 def _add_headers(response: Response) -> Response:
