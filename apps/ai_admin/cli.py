@@ -9,6 +9,7 @@ from typing import Annotated
 
 import psycopg
 import typer
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,6 +19,7 @@ from ai_admin.client import keys, secrets
 from ai_admin.client import users as _users  # noqa: F401  adds its commands to those of transfer
 from ai_admin.client.api import DEFAULT_URL, Url, keep_key, read_value, server_with
 from ai_admin.config import ROOT_VARIABLE, ConfigError, Reading, config_root, load_settings, readings
+from ai_admin.database import fault_of_database
 from ai_admin.deploy import commands as deploy
 from ai_admin.doctor import doctor
 from ai_admin.errors import ApiError
@@ -95,6 +97,8 @@ def migrate(root: Root = None) -> None:
 
     try:
         before, after = migrations.upgrade(load_settings(root).secret)
+    except ApiError as error:
+        raise refusal(error) from None
     except (ConfigError, psycopg.Error, SQLAlchemyError) as error:
         raise failure(error, Exit.TROUBLE) from None
     typer.echo(f"schema {before or 'empty'} -> {after}" if before != after else f"schema {after}, up to date")
@@ -165,6 +169,9 @@ def serve(
     except ConfigError as error:
         raise failure(error, Exit.TROUBLE) from None
     os.environ[ROOT_VARIABLE] = str(settings.root)
+    if fault := fault_of_database(settings):
+        # It starts all the same: the migration may be on its way, and a database that is away may come.
+        stderr.print(f"[bold yellow]warning:[/] {escape(fault)}", soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="ai-admin-metrics-") as metrics:
         serve_settings(host, port, workers, Path(metrics), lambda address: stderr.print(f"Serving {address}"))
 

@@ -24,6 +24,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequest
 from ai_admin.config import ConfigSettings, DatabaseSettings, Settings, load_database_settings
 from ai_admin.errors import (
     ApiError,
+    DatabaseReadOnly,
     DatabaseUnavailable,
     DuplicateEmail,
     DuplicateTag,
@@ -39,7 +40,7 @@ Result = TypeVar("Result")
 # The revision that this version's code needs: the newest file in `migrations/versions`, a test compares.
 SCHEMA_VERSION = "0017"
 # What a transaction raises, whatever is done in it.
-CHANGE_ERRORS: tuple[type[ApiError], ...] = (DatabaseUnavailable, SchemaOutdated)
+CHANGE_ERRORS: tuple[type[ApiError], ...] = (DatabaseUnavailable, DatabaseReadOnly, SchemaOutdated)
 # Where the network swallows packets, a connection is given up after this many milliseconds.
 _TCP_USER_TIMEOUT_MS = 10_000
 # After this many seconds of failing to connect the pool rests until the next request asks for a
@@ -47,6 +48,20 @@ _TCP_USER_TIMEOUT_MS = 10_000
 _RECONNECT_S = 2.0
 # How often work is done whose transaction PostgreSQL ends.
 _MOST_TRIES = 5
+# What the settings of a role or a database (ALTER ROLE ... SET) could change in the form or the meaning of what is
+# sent and read. Every connection sets them for itself (psycopg #571, #813, authentik #25445).
+_FORMATS: Mapping[str, object] = {
+    "array_nulls": "on",
+    "bytea_output": "hex",
+    "datestyle": "ISO",
+    "default_transaction_isolation": "read committed",
+    "extra_float_digits": 1,
+    "gin_fuzzy_search_limit": 0,
+    "intervalstyle": "postgres",
+    "standard_conforming_strings": "on",
+    "timezone": "UTC",
+    "transform_null_equals": "off",
+}
 # Seconds between two looks at connections that are in use for too long.
 _LOOK_S = 0.5
 
@@ -62,12 +77,10 @@ _CONSTRAINTS: Mapping[str, Callable[[], ApiError]] = {
     ),
 }
 
-# Away, too slow (`QueryCanceled`, `LockNotAvailable` are `OperationalError`), a standby that is not yet the
-# primary, or all connections taken.
+# Away, too slow (`QueryCanceled`, `LockNotAvailable` are `OperationalError`), or all connections taken.
 _UNAVAILABLE = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
-    errors.ReadOnlySqlTransaction,
     errors.IdleInTransactionSessionTimeout,
     PoolTimeout,
     PoolClosed,
@@ -133,8 +146,18 @@ def _are_texts(values: list[Any]) -> bool:
 psycopg.adapters.register_dumper(list, _TextsDumper)
 
 
-def connection_arguments(settings: DatabaseSettings, connect_timeout_s: int = 3) -> dict[str, Any]:
-    """Keyword arguments for `psycopg.connect`."""
+def connection_arguments(
+    settings: DatabaseSettings, connect_timeout_s: int = 3, *, pooling: str = "session", **options: object
+) -> dict[str, Any]:
+    """Return keyword arguments for `psycopg.connect`; `options` are settings of PostgreSQL for the connection.
+
+    PgBouncer in transaction mode takes no options, and `set_formats` does there what it can. The next transaction may
+    be on a connection where nothing of this one's was prepared.
+    """
+    if pooling == "transaction":
+        mode: dict[str, Any] = {"prepare_threshold": None}
+    else:
+        mode = {"options": " ".join(map(_option, {**_FORMATS, **options}.items()))}
     return {
         "host": settings.pg_host,
         "port": settings.pg_port,
@@ -145,7 +168,21 @@ def connection_arguments(settings: DatabaseSettings, connect_timeout_s: int = 3)
         "connect_timeout": connect_timeout_s,
         "tcp_user_timeout": _TCP_USER_TIMEOUT_MS,
         "application_name": "ai-admin",
+        "client_encoding": "UTF8",
+        **mode,
     }
+
+
+def _option(setting: tuple[str, object]) -> str:
+    """Return a setting as the startup packet has it, blanks escaped (PostgreSQL, libpq, 32.1.2)."""
+    name, value = setting
+    return f"-c {name}=" + str(value).replace(" ", "\\ ")
+
+
+def set_formats(connection: psycopg.Connection[Any]) -> None:
+    """Set what `connection_arguments` sets where options are taken; for a connection in autocommit mode."""
+    for name, value in _FORMATS.items():
+        connection.execute("SELECT set_config(%s, %s, false)", [name, str(value)])
 
 
 class Database:
@@ -165,6 +202,7 @@ class Database:
             max_size=self._config.pool_size,
             timeout=self._config.pool_timeout_ms / 1000,
             reconnect_timeout=_RECONNECT_S,
+            configure=set_formats if self._config.pg_pooling == "transaction" else None,
             check=_refuse_closed,
             open=False,
             name="ai-admin",
@@ -173,21 +211,15 @@ class Database:
     def _arguments(self) -> dict[str, Any]:
         """Read the files anew: a password that Kubernetes has swapped serves the next connection."""
         config = self._config
-        arguments = {
-            **connection_arguments(load_database_settings(self._root), config.connect_timeout_s),
-            "autocommit": True,
-            "row_factory": dict_row,
-        }
-        if config.pg_pooling == "transaction":
-            # The next transaction may be on a connection where nothing of this one's was prepared.
-            return arguments | {"prepare_threshold": None}
-        options = {
-            "statement_timeout": config.statement_timeout_ms,
-            "lock_timeout": config.lock_timeout_ms,
-            "idle_in_transaction_session_timeout": config.statement_timeout_ms * 2,
-            "timezone": "UTC",
-        }
-        return arguments | {"options": " ".join(f"-c {name}={value}" for name, value in options.items())}
+        arguments = connection_arguments(
+            load_database_settings(self._root),
+            config.connect_timeout_s,
+            pooling=config.pg_pooling,
+            statement_timeout=config.statement_timeout_ms,
+            lock_timeout=config.lock_timeout_ms,
+            idle_in_transaction_session_timeout=config.statement_timeout_ms * 2,
+        )
+        return {**arguments, "autocommit": True, "row_factory": dict_row}
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -218,8 +250,7 @@ class Database:
     def _require_current_schema(self, connection: Connection) -> None:
         # Forward-only migrations: once current, the schema stays so for this process.
         if not self._schema_current:
-            if schema_version(connection) != SCHEMA_VERSION:
-                raise SchemaOutdated
+            require_current_schema(connection)
             self._schema_current = True
 
     def stats(self) -> Mapping[str, int]:
@@ -303,6 +334,46 @@ def schema_version(connection: Connection) -> str | None:
     return None if row is None else str(row["version_num"])
 
 
+def schema_fault(version: str | None) -> str | None:
+    """Return why this code cannot work on a schema of this version, and what to do; None where it can."""
+    if version == SCHEMA_VERSION:
+        return None
+    if version is not None and version > SCHEMA_VERSION:
+        return (
+            f"The database has schema {version}, made by a newer version. This version knows up to {SCHEMA_VERSION}: "
+            "install the newer one, or restore the backup from before."
+        )
+    present = version or "empty"
+    return f"The database has schema {present} and this version needs {SCHEMA_VERSION}: run ai-admin migrate."
+
+
+def encoding_fault(connection: psycopg.Connection[Any]) -> str | None:
+    """Return why a database cannot hold every name, and what to do; None where it can."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding in {"UTF8", None}:
+        return None
+    return (
+        f"The database's encoding is {encoding}, which cannot hold every name: make a database with ENCODING 'UTF8' "
+        "and TEMPLATE template0, and name it in PG_DATABASE."
+    )
+
+
+def fault_of_database(settings: Settings) -> str | None:
+    """Return what is wrong with the database that the settings name, and what to do; None where nothing is seen."""
+    arguments = connection_arguments(settings.secret, settings.config.connect_timeout_s)
+    try:
+        with psycopg.connect(**arguments, autocommit=True, row_factory=dict_row) as connection:
+            return encoding_fault(connection) or schema_fault(schema_version(connection))
+    except psycopg.Error as error:
+        return f"The database cannot be used: {' '.join(str(error.diag.message_primary or error).split())}"
+
+
+def require_current_schema(connection: Connection) -> None:
+    """Raise `SchemaOutdated` where the database has another schema than this version needs."""
+    if fault := schema_fault(schema_version(connection)):
+        raise SchemaOutdated(fault)
+
+
 @contextmanager
 def domain_errors() -> Iterator[None]:
     """Raise domain errors in place of the driver's."""
@@ -322,6 +393,8 @@ def domain_error(error: Exception) -> Exception:
         return meaning() if meaning else error
     if isinstance(error, errors.UndefinedTable | errors.UndefinedColumn):
         return SchemaOutdated()
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return DatabaseReadOnly()
     if isinstance(error, errors.DeadlockDetected | errors.SerializationFailure):
         return TransactionLost()
     if isinstance(error, _UNAVAILABLE):

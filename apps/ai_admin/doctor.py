@@ -19,7 +19,15 @@ from ai_admin.audit.sealing import signing_key, verify_log
 from ai_admin.audit.seals import key_id
 from ai_admin.client.api import AsJson
 from ai_admin.config import ConfigError, Settings, load_settings
-from ai_admin.database import SCHEMA_VERSION, Connection, connection_arguments, schema_version
+from ai_admin.database import (
+    SCHEMA_VERSION,
+    Connection,
+    connection_arguments,
+    encoding_fault,
+    schema_fault,
+    schema_version,
+)
+from ai_admin.sql import queries
 from ai_admin.terminal import Exit, Root, failure, print_json, stderr, stdout
 from ai_admin.vault.mounted import load_key_ring
 from ai_admin.vault.registry import connect, count_rows
@@ -89,10 +97,13 @@ def _database(settings: Settings) -> Iterator[Finding]:
         with psycopg.connect(**arguments, autocommit=True, row_factory=dict_row) as connection:
             yield _version(connection, place)
             yield _clock(connection)
-            present = schema_version(connection)
-            if present != SCHEMA_VERSION:
-                yield Finding("schema", "bad", f"{present or 'empty'}, needs {SCHEMA_VERSION}", "run ai-admin migrate")
+            if fault := encoding_fault(connection):
+                yield _fault("encoding", fault)
                 return
+            if fault := schema_fault(schema_version(connection)):
+                yield _fault("schema", fault)
+                return
+            yield from _read_only(connection)
             yield Finding("schema", "good", SCHEMA_VERSION)
         yield _ring(settings)
         yield _seals(settings)
@@ -103,6 +114,19 @@ def _database(settings: Settings) -> Iterator[Finding]:
     # A folder is the embedded one's, or a socket's on the machine of the database.
     if Path(secret.pg_host).is_dir():
         yield _disk("disk, database", Path(secret.pg_host), "PostgreSQL stops when it is full")
+
+
+def _fault(check: str, fault: str) -> Finding:
+    """Return what is wrong and what to do, from a sentence that says both."""
+    found, _, advice = fault.partition(": ")
+    return Finding(check, "bad", found, advice)
+
+
+def _read_only(connection: Connection) -> Iterator[Finding]:
+    row = connection.execute(queries("service")["is_read_only"]).fetchone()
+    if row and row["is_read_only"]:
+        advice = "name the primary in PG_HOST, or promote this one; until then every change is refused"
+        yield Finding("read-only", "note", "the database takes no changes, as a standby does", advice)
 
 
 def _version(connection: Connection, place: str) -> Finding:

@@ -58,6 +58,7 @@ class ErrorCode(str, Enum):
     INTERNAL_ERROR = "INTERNAL_ERROR"
     SEALED_VALUE_UNREADABLE = "SEALED_VALUE_UNREADABLE"
     DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
+    DATABASE_READ_ONLY = "DATABASE_READ_ONLY"
     SCHEMA_OUTDATED = "SCHEMA_OUTDATED"
     IDENTITY_PROVIDER_UNAVAILABLE = "IDENTITY_PROVIDER_UNAVAILABLE"
 
@@ -359,12 +360,21 @@ class DatabaseUnavailable(ApiError):
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "2"}
 
 
+class DatabaseReadOnly(ApiError):
+    """The database takes no changes, as a standby does after a failover. Reads work; nothing was changed. Try later."""
+
+    code = ErrorCode.DATABASE_READ_ONLY
+    status = 503
+    title = "The database is read-only"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "10"}
+
+
 class SchemaOutdated(ApiError):
-    """The database's schema is not the one this version needs; changes are refused until it is migrated."""
+    """The database's schema is not the one this version needs. Changes are refused until both fit."""
 
     code = ErrorCode.SCHEMA_OUTDATED
     status = 503
-    title = "The database needs a migration"
+    title = "The database's schema does not fit this version"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "30"}
 
 

@@ -1,14 +1,19 @@
 """Probes: `/healthz` says that the process answers, `/readyz` that it can do its work."""
 
+from typing import Literal
+
 from flask import Blueprint, Response
 from pydantic import BaseModel
 
-from ai_admin.database import SCHEMA_VERSION, schema_version
+from ai_admin.database import SCHEMA_VERSION, encoding_fault, require_current_schema
 from ai_admin.errors import DatabaseUnavailable, SchemaOutdated
 from ai_admin.http.answers import answer
+from ai_admin.metrics import show_read_only
 from ai_admin.operations import describe
 from ai_admin.services import services
+from ai_admin.sql import queries
 
+_SQL = queries("service")
 health = Blueprint("health", __name__)
 
 
@@ -19,9 +24,9 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The process can do its work."""
+    """The process can do its work: all of it, or reads alone where the database is read-only."""
 
-    status: str = "ready"
+    status: Literal["ready", "read-only"] = "ready"
     schemaVersion: str  # noqa: N815  as the answer names it
 
 
@@ -35,12 +40,16 @@ def healthz() -> Response:
 @health.get("/readyz")
 @describe("Readiness", "public", answers={200: Readiness}, errors=(DatabaseUnavailable, SchemaOutdated))
 def readyz() -> Response:
-    """503 while the database is away, or its schema is not the one this version needs."""
+    """503 while the database is unavailable, or its schema or encoding does not fit this version.
+
+    A read-only database, as a standby is after a failover, answers 200 with the status `read-only`: reads go on, so
+    the process keeps its traffic. Every change is answered with 503 `DATABASE_READ_ONLY` meanwhile.
+    """
     with services().database.connection() as connection:
-        version = schema_version(connection)
-    if version != SCHEMA_VERSION:
-        raise SchemaOutdated(
-            f"The database's schema is {version or 'empty'} and this version needs {SCHEMA_VERSION}; "
-            "`ai-admin migrate` brings it there."
-        )
-    return answer({"status": "ready", "schemaVersion": version})
+        if fault := encoding_fault(connection):
+            raise DatabaseUnavailable(fault)
+        require_current_schema(connection)
+        row = connection.execute(_SQL["is_read_only"]).fetchone()
+    is_read_only = row is not None and bool(row["is_read_only"])
+    show_read_only(is_read_only)
+    return answer({"status": "read-only" if is_read_only else "ready", "schemaVersion": SCHEMA_VERSION})

@@ -32,6 +32,9 @@ _REFUSED_RINGS = Gauge(
     "Workers that keep an older key ring because that of the mounted file cannot be used.",
     multiprocess_mode="livesum",
 )
+_READ_ONLY = Gauge(
+    "ai_admin_database_read_only", "1 where the last /readyz found the database read-only.", multiprocess_mode="livemax"
+)
 _IDLE, _USED = _CONNECTIONS.labels("idle"), _CONNECTIONS.labels("used")
 # Methods have a handful of names; a caller may invent more, and each would be a series.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
@@ -67,6 +70,11 @@ def _measure(response: Response) -> Response:
     size, available = stats.get("pool_size", 0), stats.get("pool_available", 0)
     _show({_IDLE: available, _USED: size - available, _WAITING: stats.get("requests_waiting", 0)})
     return response
+
+
+def show_read_only(is_read_only: bool) -> None:
+    """Show whether the database takes no changes."""
+    _show({_READ_ONLY: int(is_read_only)})
 
 
 def _show(values: Mapping[Gauge, int]) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import psycopg
 from alembic import command
@@ -13,7 +14,8 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from ai_admin.config import DatabaseSettings
-from ai_admin.database import SCHEMA_VERSION, connection_arguments, schema_version
+from ai_admin.database import SCHEMA_VERSION, connection_arguments, encoding_fault, schema_fault, schema_version
+from ai_admin.errors import DatabaseUnavailable, SchemaOutdated
 
 # Any number, the same for every process that migrates this product's schema.
 _LOCK = 4_128_020_264_012
@@ -51,15 +53,20 @@ def upgrade(settings: DatabaseSettings) -> tuple[str | None, str | None]:
     """Run the missing revisions; returns the revision before and after (None where the database is empty).
 
     A second process waits on the advisory lock and then finds nothing to do. Raises
-    `psycopg.OperationalError` or `sqlalchemy.exc.OperationalError` where the database is away.
+    `psycopg.OperationalError` or `sqlalchemy.exc.OperationalError` where the database is away, `SchemaOutdated` where a
+    newer version has made the schema, and `DatabaseUnavailable` where the database cannot hold Unicode.
     """
     with _connection(settings) as connection:
+        if fault := encoding_fault(cast(psycopg.Connection, connection.connection.driver_connection)):
+            raise DatabaseUnavailable(fault)
         connection.execute(text(f"SET lock_timeout = '{_LOCK_TIMEOUT}'"))
         connection.execute(text("SET statement_timeout = 0"))
         connection.commit()
         _wait_for_turn(connection)
         try:
             before = _revision(connection)
+            if before is not None and before > SCHEMA_VERSION:
+                raise SchemaOutdated(schema_fault(before))
             command.upgrade(_alembic(connection), "head")
             return before, _revision(connection)
         finally:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ai_admin.audit.sealing import seal_waiting
 from ai_admin.cli import app
 from ai_admin.config import Settings
-from ai_admin.database import Database
+from ai_admin.database import SCHEMA_VERSION, Database
 from tests.conftest import write_mount
 from tests.identity_provider import Provider
 from tests.identity_provider import serving as provider_at_work
@@ -90,7 +90,26 @@ def test_what_stands_in_the_way_of_the_rest(settings: Settings, secret: dict[str
     assert "seals" not in found
 
 
+def test_doctor_on_a_newer_schema_says_what_to_install(settings: Settings, sql: psycopg.Connection) -> None:
+    """After a rollback, doctor sent people to migrate, which ended in a traceback (pgadmin4 #1353)."""
+    sql.execute("UPDATE alembic_version SET version_num = '9999'")
+    sentence = f"The database has schema 9999, made by a newer version. This version knows up to {SCHEMA_VERSION}"
+    assert states(settings, "schema")["schema"] == sentence
+    migrated = CliRunner().invoke(app, ["migrate", "--root", str(settings.root)])
+    assert (migrated.exit_code, migrated.stdout) == (2, "")
+    assert migrated.stderr == f"error: {sentence}: install the newer one, or restore the backup from before.\n"
+
+
+def test_doctor_on_a_read_only_database_says_so(settings: Settings, sql: psycopg.Connection) -> None:
+    """A standby in place of the primary must not look well to whoever asks why changes fail."""
+    sql.execute(f'ALTER DATABASE "{settings.secret.pg_database}" SET default_transaction_read_only = on')
+    try:
+        assert "takes no changes" in states(settings)["read-only"]
+    finally:
+        sql.execute(f'ALTER DATABASE "{settings.secret.pg_database}" RESET default_transaction_read_only')
+
+
 def test_a_schema_that_is_behind(settings: Settings, sql: psycopg.Connection) -> None:
     """The command that brings it on is named."""
     sql.execute("UPDATE alembic_version SET version_num = '0001'")
-    assert states(settings, "schema")["schema"].startswith("0001")
+    assert states(settings, "schema")["schema"].startswith("The database has schema 0001 and")

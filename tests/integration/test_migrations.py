@@ -10,12 +10,15 @@ import psycopg
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from typer.testing import CliRunner
 
 from ai_admin import migrate
+from ai_admin.cli import app
 from ai_admin.config import ROOT_VARIABLE, DatabaseSettings, load_settings
 from ai_admin.database import SCHEMA_VERSION
 from ai_admin.embedded import EmbeddedPostgres
-from tests.conftest import ROLE, ROOT, database_secret, write_mount
+from ai_admin.server import create_server_app
+from tests.conftest import ROLE, ROOT, calling, database_secret, write_mount
 
 
 @pytest.fixture
@@ -49,6 +52,29 @@ def test_migrating_twice_does_nothing_the_second_time(empty: DatabaseSettings) -
     assert migrate.upgrade(empty) == (None, SCHEMA_VERSION)
     assert migrate.upgrade(empty) == (SCHEMA_VERSION, SCHEMA_VERSION)
     assert migrate.is_current(empty)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_database_that_cannot_hold_unicode_is_refused(
+    postgres: EmbeddedPostgres, tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names would be lost or changed later, in the middle of the work (authentik #25445): one sentence says it now."""
+    name = encoding.lower()
+    with postgres.connect("postgres") as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0 OWNER {ROLE}")
+    root = write_mount(tmp_path / name, database_secret(postgres, name), {})
+    sentence = f"The database's encoding is {encoding}, which cannot hold every name"
+    for command, code in (("migrate", 2), ("doctor", 1)):
+        result = CliRunner().invoke(app, [command, "--root", str(root)])
+        assert result.exit_code == code
+        assert sentence in " ".join(result.output.split()), result.output
+    (tmp_path / "metrics").mkdir()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "metrics"))
+    with calling(create_server_app(load_settings(root))) as api:
+        answer = api.get("/readyz")
+        assert (answer.status_code, answer.json()["errorCode"]) == (503, "DATABASE_UNAVAILABLE")
+        assert sentence in answer.json()["detail"]
 
 
 def test_several_may_migrate_at_once(empty: DatabaseSettings, tmp_path: Path) -> None:

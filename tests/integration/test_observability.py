@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,9 @@ from tests.conftest import OWNER_ID, assert_problem
 from tests.serving import HANGS, serving
 
 USERS = "/ai/admin/users"
+
+# Ends the connections of a database, and waits until they have ended.
+ENDED = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = %s"
 
 
 @pytest.fixture
@@ -51,6 +55,55 @@ def test_readiness_needs_the_schema(server: httpx.Client, sql: psycopg.Connectio
     sql.execute("UPDATE alembic_version SET version_num = %s", [SCHEMA_VERSION])
     assert server.get("/readyz").json() == {"status": "ready", "schemaVersion": SCHEMA_VERSION}
     assert server.post(USERS, json={"tag": "a", "kind": "service"}).status_code == 201
+
+
+def test_read_only_database_serves_reads_and_refuses_changes_in_one_way(
+    server: httpx.Client, settings: Settings, postgres: EmbeddedPostgres
+) -> None:
+    """After a failover to a standby, readyz said ready while every change failed (windmill #9722, synapse #16490)."""
+    ada = server.post(USERS, json={"tag": "ada", "kind": "service"}).json()
+    path = f"{USERS}/{ada['id']}"
+    token = {"token": server.post(f"{path}/keys", json={"name": "k"}).json()["key"]}
+    with read_only(settings, postgres):
+        assert server.get("/readyz").json() == {"status": "read-only", "schemaVersion": SCHEMA_VERSION}
+        assert "ai_admin_database_read_only 1.0" in server.get("/metrics").text
+        assert server.get(USERS).json()["total"] == 2
+        assert server.get("/ai/admin/audit").status_code == 200
+        assert server.post("/ai/introspect", data=token).json()["active"] is True
+        changes = {
+            "POST users": server.post(USERS, json={"tag": "bo", "kind": "service"}),
+            "PUT user": server.put(path, json={"name": "Ada"}),
+            "DELETE user": server.delete(path),
+            "POST keys": server.post(f"{path}/keys", json={"name": "k"}),
+            "PUT secret": server.put(f"{path}/secrets/x", json={"provider": "x", "value": "sk-1"}),
+            "import": server.post(f"{USERS}/import", content="tag\nbo\n", headers={"Content-Type": "text/csv"}),
+        }
+        for name, answer in changes.items():
+            assert (name, answer.status_code, answer.json()["errorCode"]) == (name, 503, "DATABASE_READ_ONLY")
+            assert answer.headers["Retry-After"]
+        # A refusal is no change that the caller asked for: it keeps its own answer.
+        assert_problem(server.get(USERS, headers={"Authorization": "Bearer none"}), 401, "UNAUTHENTICATED")
+    assert server.get("/readyz").json()["status"] == "ready"
+    assert "ai_admin_database_read_only 0.0" in server.get("/metrics").text
+    assert server.put(path, json={"name": "Ada"}).status_code == 200
+
+
+@contextmanager
+def read_only(settings: Settings, postgres: EmbeddedPostgres) -> Iterator[None]:
+    """Let the database take no changes, on new connections alone: those that are there are ended."""
+    name = settings.secret.pg_database
+    with postgres.connect("postgres") as connection:
+
+        def set_(value: str) -> None:
+            connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {value}')
+            connection.execute(ENDED, [name])
+
+        set_("on")
+        try:
+            yield
+        finally:
+            set_("off")
+            connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
 
 
 def test_metrics_count_by_route(server: httpx.Client) -> None:

@@ -11,13 +11,13 @@ from ai_admin.access.actors import Actor
 from ai_admin.access.principals import Principal
 from ai_admin.access.scopes import Scope
 from ai_admin.audit import events
+from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import (
     ApiError,
     DatabaseUnavailable,
     Forbidden,
     IdentityProviderUnavailable,
     RateLimited,
-    SchemaOutdated,
     ScopeLacking,
     Unauthenticated,
 )
@@ -100,7 +100,7 @@ def _record_refusal(response: Response) -> Response:
         try:
             with services().database.transaction() as connection:
                 events.refused(connection, by, _what_was_refused(response), _target())
-        except (DatabaseUnavailable, SchemaOutdated):
+        except CHANGE_ERRORS:
             _log.warning("refusal not recorded", extra={"fields": {"requestId": request_id()}})
     return response
 

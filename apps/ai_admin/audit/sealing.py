@@ -164,7 +164,7 @@ def prove(settings: DatabaseSettings, event_id: UUID) -> Proof:
 @contextmanager
 def _snapshot(settings: DatabaseSettings) -> Iterator[Connection]:
     """A connection that sees one moment and changes nothing, with all the time it needs."""
-    arguments = {**connection_arguments(settings), "options": "-c statement_timeout=0 -c timezone=UTC"}
+    arguments = connection_arguments(settings, statement_timeout=0)
     with psycopg.connect(**arguments, row_factory=dict_row) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True

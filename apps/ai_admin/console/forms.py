@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from ai_admin.console.catalogue import N_, gettext
 from ai_admin.errors import (
     ApiError,
+    DatabaseReadOnly,
     DatabaseUnavailable,
     DuplicateEmail,
     DuplicateTag,
@@ -64,6 +65,7 @@ _OF_ERROR: dict[type[ApiError], str] = {
     Unauthenticated: N_("Invalid key: it may be mistyped, revoked or expired."),
     RateLimited: N_("That was too much at once. Wait a moment, and try again."),
     DatabaseUnavailable: N_("The database is away or too slow. Look whether a change was made before you try again."),
+    DatabaseReadOnly: N_("The database takes no changes at the moment. Nothing was changed: try again later."),
     SchemaOutdated: N_("The database waits for a migration. Until then nothing can be changed."),
     SealedValueUnreadable: N_(
         "The value cannot be opened with the keys that are there. Tell whoever runs the service."

@@ -27,13 +27,11 @@ from ai_admin.access.actors import Actor
 from ai_admin.access.standing import require_standing
 from ai_admin.audit import events
 from ai_admin.config import Settings
-from ai_admin.database import Connection, Row, domain_errors, repeat_lost
+from ai_admin.database import CHANGE_ERRORS, Connection, Row, domain_errors, repeat_lost
 from ai_admin.errors import (
     ApiError,
-    DatabaseUnavailable,
     DuplicateEmail,
     DuplicateTag,
-    SchemaOutdated,
     Unauthenticated,
     VersionMismatch,
 )
@@ -56,7 +54,7 @@ _ANY_VERSION = Precondition(None)
 # A row that another transaction changes meanwhile is found only if it still matches.
 _FOR_UPDATE = "\nFOR UPDATE"
 # What ends the import; every other error of the API is of one record.
-_ENDING = (Unauthenticated, DatabaseUnavailable, SchemaOutdated)
+_ENDING: tuple[type[ApiError], ...] = (Unauthenticated, *CHANGE_ERRORS)
 _Item = TypeVar("_Item")
 
 

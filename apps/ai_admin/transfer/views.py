@@ -15,16 +15,15 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
+from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import (
     ApiError,
-    DatabaseUnavailable,
     ErrorCode,
     ImportRunning,
     PayloadTooLarge,
     RateLimited,
     RequestInvalid,
     RequestTimeout,
-    SchemaOutdated,
     UnsupportedMediaType,
 )
 from ai_admin.http.answers import JSON, answer
@@ -116,7 +115,7 @@ class ImportReport(ApiModel):
     Scope.USERS_READ,
     answers={200: None},
     query=ExportQuery,
-    errors=(RequestInvalid, RateLimited, DatabaseUnavailable, SchemaOutdated),
+    errors=(RequestInvalid, RateLimited, *CHANGE_ERRORS),
 )
 def export_file() -> Response:
     """All users whom a filter finds, as they are at one moment, in the order of their ids; an import takes them back.
@@ -147,8 +146,7 @@ def exported(query: ExportQuery) -> Response:
         UnsupportedMediaType,
         ImportRunning,
         RateLimited,
-        DatabaseUnavailable,
-        SchemaOutdated,
+        *CHANGE_ERRORS,
     ),
 )
 def import_file() -> Response:

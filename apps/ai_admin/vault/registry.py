@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composed, Identifier
 
 from ai_admin.config import DatabaseSettings
-from ai_admin.database import SCHEMA_VERSION, Connection, connection_arguments, schema_version
+from ai_admin.database import Connection, connection_arguments, require_current_schema
 from ai_admin.errors import SchemaOutdated
 from ai_admin.sql import queries
 from ai_admin.vault.ciphertext import Context
@@ -50,7 +50,7 @@ KEPT_ANSWERS = SealedColumn("idempotency_keys", "body", "key_digest", bytes.hex,
 SEALED_COLUMNS = (CREDENTIALS, KEPT_ANSWERS)
 
 # Plans that look at every row, whatever the statistics say of how many a key has.
-_ONLY_BY_INDEX = "-c enable_seqscan=off -c enable_sort=off"
+_ONLY_BY_INDEX: dict[str, Any] = {"enable_seqscan": "off", "enable_sort": "off"}
 # Seconds between two looks at who still writes.
 _STEP = 0.1
 RowsByKey = dict[SealedColumn, dict[str, int]]
@@ -58,11 +58,13 @@ RowsByKey = dict[SealedColumn, dict[str, int]]
 
 def connect(settings: DatabaseSettings) -> Connection:
     """A connection for the queries of this module. Raises `psycopg.Error`, and `SchemaOutdated`."""
-    arguments = connection_arguments(settings) | {"options": f"{_ONLY_BY_INDEX} -c timezone=UTC"}
+    arguments = connection_arguments(settings, **_ONLY_BY_INDEX)
     connection = psycopg.connect(**arguments, autocommit=True, row_factory=dict_row)
-    if schema_version(connection) != SCHEMA_VERSION:
+    try:
+        require_current_schema(connection)
+    except SchemaOutdated:
         connection.close()
-        raise SchemaOutdated
+        raise
     return connection
 
 

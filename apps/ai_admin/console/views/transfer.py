@@ -20,14 +20,13 @@ from ai_admin.console.forms import Faults
 from ai_admin.console.sealed import NotOurs, seal, unseal
 from ai_admin.console.views.pages import TRANSFER, blueprint, page
 from ai_admin.console.views.users import as_time, filled
+from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import (
     ApiError,
-    DatabaseUnavailable,
     ImportRunning,
     PayloadTooLarge,
     RateLimited,
     RequestInvalid,
-    SchemaOutdated,
     error_classes,
 )
 from ai_admin.http.query import read_pairs
@@ -53,7 +52,7 @@ _CONFIRMED_FOR = timedelta(hours=1)
 _SHOWN = 100
 # What a form has beside the file.
 _BESIDE_BYTES = 4096
-_ERRORS = (RequestInvalid, PayloadTooLarge, ImportRunning, RateLimited, DatabaseUnavailable, SchemaOutdated)
+_ERRORS: tuple[type[ApiError], ...] = (RequestInvalid, PayloadTooLarge, ImportRunning, RateLimited, *CHANGE_ERRORS)
 _CLASSES = {error.code.value: error for error in error_classes()}
 
 
@@ -63,7 +62,7 @@ _CLASSES = {error.code.value: error for error in error_classes()}
     Scope.USERS_READ,
     answers={200: None},
     query=ExportQuery,
-    errors=(RequestInvalid, RateLimited, DatabaseUnavailable, SchemaOutdated),
+    errors=(RequestInvalid, RateLimited, *CHANGE_ERRORS),
     page=True,
 )
 def export_list() -> Response:
