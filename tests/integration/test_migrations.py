@@ -38,6 +38,14 @@ def test_the_code_needs_the_newest_revision() -> None:
     assert script.get_heads() == [SCHEMA_VERSION]
 
 
+def test_revisions_follow_one_another_by_their_numbers() -> None:
+    """An older version tells a newer schema from an older one by its number, and knows nothing else of it."""
+    config = Config()
+    config.set_main_option("script_location", "ai_admin:migrations")
+    chain = [revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()]
+    assert chain == sorted(chain, reverse=True)
+
+
 def test_no_revision_goes_back() -> None:
     """Forward only: a downgrade that nobody runs in production is code that nobody has tested."""
     config = Config()
