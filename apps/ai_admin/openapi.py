@@ -333,7 +333,7 @@ def _responses(route: _Route) -> dict[str, oas.Response]:
 
 def _answer(route: _Route, status: int, model: type[BaseModel] | None) -> oas.Response:
     response = oas.Response(
-        description=HTTPStatus(status).phrase, headers=_answer_headers(route.operation, status, model)
+        description=_description(route.operation, status), headers=_answer_headers(route.operation, status)
     )
     if model is not None:
         response.content = {JSON: oas.MediaType(media_type_schema=_reference(model))}
@@ -345,12 +345,16 @@ def _answer(route: _Route, status: int, model: type[BaseModel] | None) -> oas.Re
     return response
 
 
-def _answer_headers(
-    operation: Operation, status: int, model: type[BaseModel] | None
-) -> dict[str, oas.Header | oas.Reference]:
+def _description(operation: Operation, status: int) -> str:
+    if status == HTTPStatus.NO_CONTENT and len(operation.answers) > 1:
+        return "The change is made. The credential may not read the record."
+    return HTTPStatus(status).phrase
+
+
+def _answer_headers(operation: Operation, status: int) -> dict[str, oas.Header | oas.Reference]:
     """What an answer says in its headers; a user's version is its entity tag."""
     names = [REQUEST_ID]
-    if HTTPStatus.NOT_MODIFIED in operation.answers or model is AiUser:
+    if AiUser in operation.answers.values():
         names.append("ETag")
     if status == HTTPStatus.CREATED:
         names.append("Location")

@@ -102,6 +102,12 @@ def print_record(record: Mapping[str, Any]) -> None:
     stdout().print(table)
 
 
+def show(record: Mapping[str, Any] | None, as_json: bool) -> None:
+    """Print the record that a server answered with; nothing where the key may not read it."""
+    if record is not None:
+        (print_json if as_json else print_record)(record)
+
+
 def print_json(value: object) -> None:
     """A value for programs, on one line."""
     typer.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))

@@ -153,6 +153,23 @@ def test_keys_and_credentials(run: Run, api: httpx.Client, tmp_path: Path) -> No
     assert revealed.stdout_bytes == b"\xff\x00\xfe"
 
 
+def test_key_that_may_not_read_prints_no_record_and_no_key_of_owner(
+    run: Run, api: httpx.Client, tmp_path: Path
+) -> None:
+    """A command shows what the API answers: nothing for a change without the right to read, no key of an owner's."""
+    admin = api.post(USERS, json={"tag": "admin", "kind": "service", "role": "admin"}).json()["id"]
+    for name, scopes in (("writer", ["users:read", "secrets:write"]), ("reader", ["users:read", "keys:read"])):
+        made = api.post(f"{USERS}/{admin}/keys", json={"name": name, "scopes": scopes}).json()
+        (tmp_path / name).write_text(made["key"])
+    writer = ("--key-file", str(tmp_path / "writer"))
+    for _ in range(2):
+        set_it = run("secrets", "set", "admin", "openai", "--provider", "openai", *writer, stdin="sk-1")
+        assert set_it.stdout == ""
+    assert run("secrets", "restore", "admin", "openai", "1", *writer).stdout == ""
+    refused = run("keys", "list", "zz-owner", "--key-file", str(tmp_path / "reader"), expected=Exit.REFUSED)
+    assert "Only an owner can see or change what belongs to an owner." in refused.stderr
+
+
 def test_the_log_is_followed(run: Run, api: httpx.Client) -> None:
     """The newest events, oldest first; then what comes, until Ctrl-C, which is no error."""
     for tag in ("a", "b"):

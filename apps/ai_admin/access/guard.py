@@ -45,6 +45,15 @@ def principal() -> Principal:
     return cast(Principal, g.principal)
 
 
+def may_read(scope: Scope, user_id: UUID | None = None) -> bool:
+    """Return whether the answer to a change may show the record, which a GET with this scope shows.
+
+    With `user_id` the record is one that its own user may always read.
+    """
+    caller = principal()
+    return scope in caller.scopes or caller.user_id == user_id
+
+
 def actor() -> Actor:
     """Who makes the current request, as operations and the audit log need them."""
     caller = principal()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ai_admin.client.api import DEFAULT_URL, AsJson, KeyFile, Url, UserName, read_value, server, user_path
-from ai_admin.terminal import print_json, print_record, print_table
+from ai_admin.terminal import print_json, print_table, show
 
 app = typer.Typer(help="List, set, reveal, remove and restore users' credentials.", no_args_is_help=True)
 _COLUMNS = ("name", "provider", "lastFour", "version", "rotatedAt", "usedAt")
@@ -48,7 +48,7 @@ def set_secret(
     with server(url, key_file) as api:
         body = {"provider": provider, "value": read_value(value_file)}
         secret = api.ask("PUT", user_path(api.user(user), "secrets", name), body=body)
-    (print_json if as_json else print_record)(secret)
+    show(secret, as_json)
 
 
 @app.command()
@@ -116,4 +116,4 @@ def restore(
     """
     with server(url, key_file) as api:
         secret = api.ask("POST", user_path(api.user(user), "secrets", name, "restore"), body={"version": version})
-    (print_json if as_json else print_record)(secret)
+    show(secret, as_json)

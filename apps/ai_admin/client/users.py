@@ -1,6 +1,5 @@
 """`ai-admin users`, over HTTP: find, get, create, change, delete and restore."""
 
-from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from ai_admin.client.api import DEFAULT_URL, USERS, AsJson, KeyFile, Url, UserName, server, user_path
 from ai_admin.json_values import RepeatedMember, loads
-from ai_admin.terminal import Exit, failure, print_json, print_record, print_table, stderr
+from ai_admin.terminal import Exit, failure, print_json, print_table, show, stderr
 from ai_admin.transfer.commands import app
 from ai_admin.users.schemas import Kind, Role, UserOrder
 
@@ -68,7 +67,7 @@ def get(user: UserName, as_json: AsJson = False, url: Url = DEFAULT_URL, key_fil
     Example: ai-admin users get ada
     """
     with server(url, key_file) as api:
-        _show(api.user(user), as_json)
+        show(api.user(user), as_json)
 
 
 @app.command()
@@ -92,7 +91,7 @@ def create(
     """
     body = _members(email, name, kind, role, models, attributes) | {"tag": tag}
     with server(url, key_file) as api:
-        _show(api.create(USERS, body), as_json)
+        show(api.create(USERS, body), as_json)
 
 
 @app.command()
@@ -129,7 +128,7 @@ def update(
         if attributes:
             body["attributes"] = found["attributes"] | body["attributes"]
             version = version or found["version"]
-        _show(api.ask("PUT", user_path(found), body=body, headers=_if_version(version)), as_json)
+        show(api.ask("PUT", user_path(found), body=body, headers=_if_version(version)), as_json)
 
 
 @app.command()
@@ -160,11 +159,7 @@ def restore(user: UserName, as_json: AsJson = False, url: Url = DEFAULT_URL, key
     Example: ai-admin users restore ada
     """
     with server(url, key_file) as api:
-        _show(api.ask("PUT", user_path(api.user(user, deleted=True)), body={"status": "active"}), as_json)
-
-
-def _show(user: Mapping[str, Any], as_json: bool) -> None:
-    (print_json if as_json else print_record)(user)
+        show(api.ask("PUT", user_path(api.user(user, deleted=True)), body={"status": "active"}), as_json)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response
 
-from ai_admin.access.guard import actor, principal
+from ai_admin.access.guard import actor, may_read, principal
 from ai_admin.access.scopes import Scope
 from ai_admin.credentials import store
 from ai_admin.credentials.content import as_sent
@@ -60,7 +60,7 @@ def list_secrets(UserID: str) -> Response:  # noqa: N803  the name that the rout
 @describe(
     "Set a credential",
     Scope.SECRETS_WRITE,
-    answers={200: UserSecret, 201: UserSecret},
+    answers={200: UserSecret, 201: UserSecret, 204: None},
     body=SecretPut,
     largest=LARGEST_SECRET,
     errors=(*BODY_ERRORS, UserNotFound, TooManySecrets, *CHANGE_ERRORS),
@@ -68,13 +68,16 @@ def list_secrets(UserID: str) -> Response:  # noqa: N803  the name that the rout
 def put_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     """201 where the user had none of this name, and 200 where it is replaced.
 
-    Provider and value as they are already make no new version, so the request can be repeated.
+    Provider and value as they are already make no new version, so the request can be repeated. A caller without
+    `secrets:read` gets 204.
     """
     user_id, name = _asked(UserID), read_name(Name)
     new = read_body(SecretPut)
     ring = services().key_ring.current()
     with services().database.transaction() as connection:
         row, is_new = store.put(connection, ring, actor(), user_id, name, new, _history())
+    if not may_read(Scope.SECRETS_READ):
+        return Response(status=204)
     if not is_new:
         return answer(row)
     return answer(row, 201, {"Location": f"/ai/admin/users/{user_id}/secrets/{name}"})
@@ -137,7 +140,7 @@ def list_secret_versions(UserID: str, Name: str) -> Response:  # noqa: N803
 @describe(
     "Restore a version of a credential",
     Scope.SECRETS_WRITE,
-    answers={200: UserSecret},
+    answers={200: UserSecret, 204: None},
     body=SecretRestore,
     largest=LARGEST_QUESTION,
     errors=(
@@ -150,12 +153,16 @@ def list_secret_versions(UserID: str, Name: str) -> Response:  # noqa: N803
     ),
 )
 def restore_secret(UserID: str, Name: str) -> Response:  # noqa: N803
-    """Makes a new version of an earlier one, also where the credential was removed."""
+    """Makes a new version of an earlier one, also where the credential was removed.
+
+    A caller without `secrets:read` gets 204.
+    """
     user_id, name = _asked(UserID), read_name(Name)
     asked = read_body(SecretRestore)
     ring = services().key_ring.current()
     with services().database.transaction() as connection:
-        return answer(store.restore(connection, ring, actor(), user_id, name, asked.version, _history()))
+        row = store.restore(connection, ring, actor(), user_id, name, asked.version, _history())
+    return answer(row) if may_read(Scope.SECRETS_READ) else Response(status=204)
 
 
 def _asked(user_id: str) -> UUID:

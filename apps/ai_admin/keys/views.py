@@ -6,7 +6,7 @@ import orjson
 from flask import Blueprint, Response
 
 from ai_admin.access.actors import Actor
-from ai_admin.access.guard import actor, principal
+from ai_admin.access.guard import actor, may_read, principal
 from ai_admin.access.scopes import Scope
 from ai_admin.database import CHANGE_ERRORS, Connection
 from ai_admin.errors import (
@@ -79,13 +79,16 @@ def create_key(UserID: str) -> Response:  # noqa: N803
 @describe(
     "Change a key",
     Scope.KEYS_WRITE,
-    answers={200: ApiKey},
+    answers={200: ApiKey, 204: None},
     body=ApiKeyUpdate,
     largest=LARGEST_KEY,
     errors=(*BODY_ERRORS, UserNotFound, KeyNotFound, *CHANGE_ERRORS),
 )
 def change_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
-    """Members that are not sent stay as they are."""
+    """Members that are not sent stay as they are.
+
+    A caller without `keys:read` gets 204, unless the key is their own.
+    """
     return _change(read_uuid("UserID", UserID), KeyID)
 
 
@@ -243,7 +246,8 @@ def _change(user_id: UUID, key: str) -> Response:
     key_id = read_uuid("KeyID", key)
     update = read_body(ApiKeyUpdate)
     with services().database.transaction() as connection:
-        return answer(store.change(connection, actor(), user_id, key_id, update))
+        changed = store.change(connection, actor(), user_id, key_id, update)
+    return answer(changed) if may_read(Scope.KEYS_READ, user_id) else Response(status=204)
 
 
 def _revoke(user_id: UUID, key: str) -> Response:

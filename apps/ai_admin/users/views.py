@@ -5,7 +5,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, request
 
-from ai_admin.access.guard import actor
+from ai_admin.access.guard import actor, may_read
 from ai_admin.access.scopes import Scope
 from ai_admin.database import CHANGE_ERRORS, Connection, Row
 from ai_admin.errors import (
@@ -128,7 +128,7 @@ def get_user(UserID: str) -> Response:  # noqa: N803  the name that the route ha
 @describe(
     "Change a user",
     Scope.USERS_WRITE,
-    answers={200: AiUser},
+    answers={200: AiUser, 204: None},
     body=AiUserUpdate,
     largest=LARGEST_USER,
     headers=(_IF_MATCH,),
@@ -148,6 +148,8 @@ def change_user(UserID: str) -> Response:  # noqa: N803
     A deleted user is brought back by a change that sends a `status`. A new role gives nothing to keys that are there:
     they keep what they did so far, and those of a new owner do nothing that needs a scope. A demotion takes
     `tokens:introspect` and `secrets:reveal` from them, except what the new role gives.
+
+    A caller without `users:read` gets 204 with the new `ETag`, unless the user is the caller.
     """
     read_query(NoQuery)
     user_id = read_uuid("UserID", UserID)
@@ -155,7 +157,9 @@ def change_user(UserID: str) -> Response:  # noqa: N803
     update = read_body(AiUserUpdate)
     with services().database.transaction() as connection:
         user = directory.change(connection, actor(), user_id, update, precondition)
-    return _user(user)
+    if may_read(Scope.USERS_READ, user_id):
+        return _user(user)
+    return Response(status=204, headers={"ETag": entity_tag(user["version"])})
 
 
 @users.delete("/<UserID>")

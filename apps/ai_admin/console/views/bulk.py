@@ -13,7 +13,7 @@ from ai_admin.access.scopes import Scope
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
-from ai_admin.console.views.pages import HOME, console, own_path, page
+from ai_admin.console.views.pages import HOME, console, own_path, page, require
 from ai_admin.console.views.user import of_ids
 from ai_admin.database import CHANGE_ERRORS, Row, repeat_lost
 from ai_admin.errors import ApiError, RequestInvalid
@@ -106,7 +106,11 @@ def _versions() -> dict[UUID, int]:
 
 
 def _users(ids: list[UUID]) -> list[Row]:
-    """Those that were chosen, at most `_MOST`."""
+    """Return the users that were chosen, at most `_MOST`.
+
+    Their names are shown: raises `ScopeLacking` for a caller who may not read users.
+    """
+    require(Scope.USERS_READ)
     if not ids:
         raise RequestInvalid.at("body", "id", message=gettext("Choose at least one user."))
     with services().database.connection() as connection:

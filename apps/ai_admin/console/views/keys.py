@@ -8,8 +8,8 @@ from flask import Response, request
 
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
-from ai_admin.console.forms import FAULTS, Faults, lines_of, read_fields
-from ai_admin.console.views.pages import HOME, console, see_other
+from ai_admin.console.forms import FAULTS, Faults, lines_of, read_fields, told
+from ai_admin.console.views.pages import console, see_user
 from ai_admin.console.views.user import user_page
 from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import ApiError, KeyNotFound, RequestInvalid, TooManyKeys, UserNotFound
@@ -64,8 +64,8 @@ def revoke_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
         with services().database.transaction() as connection:
             store.revoke(connection, actor(), user_id, read_uuid("KeyID", KeyID))
     except FAULTS as error:
-        return user_page(user_id, error.status, notice=error)
-    return see_other(f"{HOME}/users/{user_id}", saved="1")
+        return user_page(user_id, error.status, notice=told(error))
+    return see_user(user_id, saved="1")
 
 
 def _end(form: Mapping[str, str]) -> dict[str, str]:

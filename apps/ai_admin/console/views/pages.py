@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 from urllib.parse import quote, urlencode
+from uuid import UUID
 
 from flask import Blueprint, Flask, Response, current_app, g, render_template, request, session
 from flask_wtf.csrf import CSRFError, generate_csrf
@@ -14,7 +15,7 @@ from ai_admin.console.application import csrf, install, is_from_own_page
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
-from ai_admin.errors import ApiError, BadRequest, Forbidden, RequestInvalid, Unauthenticated
+from ai_admin.errors import ApiError, BadRequest, Forbidden, RequestInvalid, ScopeLacking, Unauthenticated
 from ai_admin.http import problems
 from ai_admin.http.body import hold_form
 from ai_admin.http.request_log import request_id
@@ -91,6 +92,17 @@ def own_path(sealed: str | None) -> str:
 def holds(scope: Scope) -> bool:
     """Whether who is signed in has a scope."""
     return scope in g.principal.scopes
+
+
+def require(scope: Scope) -> None:
+    """Raise `ScopeLacking` unless the caller has a scope that the page needs beside that of its route."""
+    if not holds(scope):
+        raise ScopeLacking(scope.value)
+
+
+def see_user(user_id: UUID, **query: str) -> Response:
+    """Lead on to the page of a user after a change; a caller who may not read users is led to their own page."""
+    return see_other(f"{HOME}/users/{user_id}" if holds(Scope.USERS_READ) else f"{HOME}/account", **query)
 
 
 def _check_form() -> None:

@@ -7,7 +7,7 @@ from flask import Response, g, request
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
 from ai_admin.console.forms import FAULTS, Faults, read_fields, told
-from ai_admin.console.views.pages import HOME, console, page, see_other
+from ai_admin.console.views.pages import console, holds, page, see_user
 from ai_admin.console.views.user import user_page
 from ai_admin.credentials import store
 from ai_admin.credentials.content import as_sent
@@ -57,7 +57,7 @@ def set_secret(UserID: str) -> Response:  # noqa: N803
     except _REFUSED as error:
         kept = {"name": form.get("name", ""), "provider": form.get("provider", "")}
         return user_page(user_id, error.status, secret_faults=Faults.of(error), secret_form=kept)
-    return see_other(f"{HOME}/users/{user_id}", saved="1")
+    return see_user(user_id, saved="1")
 
 
 @console.post("/users/<UserID>/secrets/<Name>/reveal")
@@ -94,7 +94,7 @@ def remove_secret(UserID: str, Name: str) -> Response:  # noqa: N803
             store.remove(connection, actor(), user_id, name)
     except VersionMismatch as error:
         return user_page(user_id, error.status, notice=told(error))
-    return see_other(f"{HOME}/users/{user_id}", saved="1")
+    return see_user(user_id, saved="1")
 
 
 @console.get("/users/<UserID>/secrets/<Name>/versions")
@@ -104,8 +104,8 @@ def show_versions(UserID: str, Name: str) -> Response:  # noqa: N803
     user_id, name = read_uuid("UserID", UserID), read_name(Name)
     with services().database.connection() as connection:
         versions = store.versions(connection, actor(), user_id, name, _history())
-        user = directory.get(connection, user_id)
-    return page("versions", user=user, name=name, versions=versions)
+        user = directory.get(connection, user_id) if holds(Scope.USERS_READ) else None
+    return page("versions", user_id=user_id, user=user, name=name, versions=versions)
 
 
 @console.post("/users/<UserID>/secrets/<Name>/restore")
@@ -120,7 +120,7 @@ def restore_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     ring = services().key_ring.current()
     with services().database.transaction() as connection:
         store.restore(connection, ring, actor(), user_id, read_name(Name), int(version), _history())
-    return see_other(f"{HOME}/users/{user_id}", saved="1")
+    return see_user(user_id, saved="1")
 
 
 def _seen(name: str) -> int | None:

@@ -13,7 +13,7 @@ from ai_admin.access.scopes import GATEWAY_SCOPES, ROLE_SCOPES, Scope
 from ai_admin.audit import log
 from ai_admin.audit.schemas import EventFilter
 from ai_admin.console.forms import FAULTS, Faults, attributes_of, lines_of, read_fields, told
-from ai_admin.console.views.pages import HOME, console, holds, page, see_other
+from ai_admin.console.views.pages import console, holds, page, see_user
 from ai_admin.credentials import store as secret_store
 from ai_admin.database import CHANGE_ERRORS, Connection, Row
 from ai_admin.errors import (
@@ -83,7 +83,7 @@ def change_profile(UserID: str) -> Response:  # noqa: N803
         return user_page(user_id, error.status, form=sent, conflict=True)
     except FAULTS as error:
         return user_page(user_id, error.status, form=sent, faults=Faults.of(error))
-    return see_other(f"{HOME}/users/{user_id}", saved="1")
+    return see_user(user_id, saved="1")
 
 
 @console.post("/users/<UserID>/status")
@@ -109,7 +109,7 @@ def change_status(UserID: str) -> Response:  # noqa: N803
                 directory.change(connection, actor(), user_id, update, _unchanged())
     except _REFUSED as error:
         return user_page(user_id, error.status, notice=told(error))
-    return see_other(f"{HOME}/users/{user_id}", saved="1")
+    return see_user(user_id, saved="1")
 
 
 def user_page(
@@ -121,7 +121,12 @@ def user_page(
     conflict: bool = False,
     **values: Any,
 ) -> Response:
-    """The page of a user, with a form as it was sent where it was not taken."""
+    """The page of a user, with a form as it was sent where it was not taken.
+
+    A caller who may not read users gets a page with the result alone.
+    """
+    if not holds(Scope.USERS_READ):
+        return _result_page(status, conflict, faults, **values)
     with services().database.connection() as connection:
         user = directory.get(connection, user_id)
         is_there = user["status"] != Status.DELETED
@@ -159,14 +164,30 @@ def user_page(
     )
 
 
+def _result_page(status: int, conflict: bool, faults: dict[str, str] | None, **values: Any) -> Response:
+    """Return what came of a form, and nothing of the user that it was about."""
+    told_of_fields = [faults, *(values.get(name) for name in ("key_faults", "secret_faults", "reveal_faults"))]
+    texts = [text for each in told_of_fields for text in (each or {}).values()]
+    notice = values.get("notice") or (told(VersionMismatch()) if conflict else None)
+    return page(
+        "result",
+        status,
+        faults=[notice, *texts] if notice else texts,
+        new_key=values.get("new_key"),
+        revealed=values.get("revealed"),
+    )
+
+
 def _offered(user: Row) -> frozenset[Scope]:
     """What a key of the user may be limited to."""
     given = ROLE_SCOPES[Role(user["role"])]
     return given | GATEWAY_SCOPES if user["kind"] == Kind.SERVICE else given
 
 
-def names(connection: Connection, ids: set[UUID | None]) -> dict[UUID, Row]:
-    """The users of these ids who are still there."""
+def names(connection: Connection, ids: set[UUID | None]) -> dict[UUID, Row] | None:
+    """The users of these ids who are still there; None where the caller may not read users."""
+    if not holds(Scope.USERS_READ):
+        return None
     return {row["id"]: row for row in of_ids(connection, [user_id for user_id in ids if user_id is not None])}
 
 

@@ -14,7 +14,7 @@ from ai_admin.access.scopes import Scope
 from ai_admin.console.catalogue import N_, gettext
 from ai_admin.console.forms import FAULTS, Faults, attributes_of, lines_of, read_fields
 from ai_admin.console.shown import WORDS, word
-from ai_admin.console.views.pages import HOME, console, page, see_other
+from ai_admin.console.views.pages import HOME, console, page, see_other, see_user
 from ai_admin.cursors import Position
 from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import ApiError, DatabaseUnavailable, DuplicateEmail, DuplicateTag, RequestInvalid
@@ -151,7 +151,7 @@ def create_user() -> Response:
             user = directory.create(connection, actor(), new)
     except FAULTS as error:
         return _new(form, Faults.of(error), error)
-    return see_other(f"{HOME}/users/{user['id']}", made="1")
+    return see_user(user["id"], made="1")
 
 
 def _new(form: Any, faults: dict[str, str], error: ApiError | None = None) -> Response:
