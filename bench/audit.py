@@ -165,7 +165,7 @@ def main() -> None:
         postgres = EmbeddedPostgres(Path(scratch))
         postgres.start()
         try:
-            limits = {"LOG_LEVEL": "ERROR", "RATE_PER_SECOND": "1000000"}
+            limits = {"LOG_LEVEL": "ERROR", "RATE_PER_SECOND": "1000000", "WRITES_PER_SECOND": "1000000"}
             seed = base64.b64encode(bytes(KEY)).decode()
             settings = mount.settings(Path(scratch) / "mount", postgres, NAME, limits, AUDIT_SEAL_KEY=seed)
             postgres.ensure_database(NAME, settings.secret.pg_user)

@@ -202,7 +202,7 @@ def main() -> None:
     environment = os.environ.get("WSGI_FRAMEWORK") or "bjoern"
     with (
         tempfile.TemporaryDirectory(prefix="ai-admin-") as name,
-        directory(Path(name), LOG_LEVEL="ERROR", RATE_PER_SECOND="1000000") as settings,
+        directory(Path(name), LOG_LEVEL="ERROR", RATE_PER_SECOND="1000000", WRITES_PER_SECOND="1000000") as settings,
     ):
         nothing = replace(image, package=empty(Path(name)))
         starts = cold_starts(image, nothing, settings, Path(name), options.rounds)

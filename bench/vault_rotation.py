@@ -210,7 +210,7 @@ def main() -> None:
     values: int = given.values
     with (
         tempfile.TemporaryDirectory(prefix="ai-admin-") as name,
-        directory(Path(name), LOG_LEVEL="ERROR", RATE_PER_SECOND="1000000") as settings,
+        directory(Path(name), LOG_LEVEL="ERROR", RATE_PER_SECOND="1000000", WRITES_PER_SECOND="1000000") as settings,
     ):
         _console.print(f"filling in {values:,} values")
         fill(settings, ring_of(*entries(0)), values)

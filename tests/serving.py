@@ -21,6 +21,8 @@ from tests.conftest import AS_OWNER, ROLE, ROOT, add_owner, database_secret, del
 
 Result = TypeVar("Result")
 USERS = "/ai/admin/users"
+# Rates for a deployment at which one user does in a moment what people do in a day.
+OFTEN = {"WRITES_PER_SECOND": "1000000", "OWN_WRITES_PER_MINUTE": "1000000", "SIGN_INS_PER_MINUTE": "1000000"}
 # Nothing here is a promise of speed: a request that takes this long, in seconds, hangs.
 HANGS = 20
 _START_S = 60

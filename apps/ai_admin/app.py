@@ -67,6 +67,9 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
         Rates(config.rate_per_second),
         Rates(_RECORDED_REFUSALS),
         Rates(config.reveals_per_second),
+        Rates(config.writes_per_second),
+        Rates.per_minute(config.own_writes_per_minute),
+        Rates.per_minute(config.sign_ins_per_minute),
         Estimates(),
         BoundedSemaphore(min(_LONG_WORK, config.pool_size)),
     ).attach(app)

@@ -236,6 +236,33 @@ class ConfigSettings(BaseModel):
         le=10_000,
         description="Credentials a second that a process reveals to one caller; twice that at once after a pause.",
     )
+    writes_per_second: int = Field(
+        default=200,
+        ge=1,
+        le=1_000_000,
+        description="Changes a second that a process takes from one caller who has a scope for them; twice that at "
+        "once after a pause. A file that is imported is one change.",
+    )
+    own_writes_per_minute: int = Field(
+        default=30,
+        ge=1,
+        le=1_000_000,
+        description="Changes a minute that a process takes from one caller to their own keys; twice that at once "
+        "after a pause.",
+    )
+    sign_ins_per_minute: int = Field(
+        default=10,
+        ge=1,
+        le=1_000_000,
+        description="Sign-ins a minute to the console that a process takes from one user; twice that at once after a "
+        "pause.",
+    )
+    sessions_per_user: int = Field(
+        default=20,
+        ge=1,
+        le=1000,
+        description="Sessions of the console that one user has at most; a new one ends the oldest.",
+    )
     secret_history_days: int = Field(
         default=30,
         ge=0,

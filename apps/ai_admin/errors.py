@@ -323,6 +323,16 @@ class RateLimited(ApiError):
     title = "Too many requests"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
+    def __init__(self, detail: str | None = None, *, retry_after_s: int = 1) -> None:
+        """`retry_after_s` is when the caller may send the request again, in seconds."""
+        self.retry_after_s = retry_after_s
+        super().__init__(detail)
+
+    @property
+    def answer_headers(self) -> Mapping[str, str]:
+        """The time to wait for this rate."""
+        return {"Retry-After": str(self.retry_after_s)}
+
 
 class BadRequest(ApiError):
     """The request could not be read as HTTP."""

@@ -32,6 +32,11 @@ class Services:
     refusals: Rates
     # Credentials that are given out, a caller: far fewer than other requests.
     reveals: Rates
+    # Changes by a caller with a scope for them, changes by a caller to what is their own, and sign-ins to the console.
+    # Each leaves an event or a session, so they have rates of their own.
+    writes: Rates
+    own_writes: Rates
+    sign_ins: Rates
     estimates: Estimates
     # What takes long and holds a connection of its own: files of users in and out, and verifications of the log.
     long_work: BoundedSemaphore

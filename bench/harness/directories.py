@@ -27,6 +27,7 @@ LIMITS = {
     "LOG_LEVEL": "ERROR",
     "RATE_PER_SECOND": "1000000",
     "REVEALS_PER_SECOND": "10000",
+    "WRITES_PER_SECOND": "1000000",
     "STATEMENT_TIMEOUT_MS": "60000",
 }
 # Each of the two by its beginning, along the index of tags.

@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 from tests.conftest import OWNER_KEY, ROOT
-from tests.serving import empty, own_database, serving
+from tests.serving import OFTEN, empty, own_database, serving
 
 from ai_admin.config import Settings
 from ai_admin.embedded import EmbeddedPostgres
@@ -76,7 +76,7 @@ def served(
 ) -> Iterator[tuple[Settings, httpx.Client]]:
     """A server for all tests."""
     folder = tmp_path_factory.mktemp("served")
-    with own_database(postgres, folder) as settings, serving(settings, folder, workers=1) as api:
+    with own_database(postgres, folder, **OFTEN) as settings, serving(settings, folder, workers=1) as api:
         yield settings, api
 
 

@@ -295,7 +295,9 @@ def world(folder: Path, *, workers: int = 2, **settings: str) -> Iterator[World]
         postgres.ensure_database("ai_admin", ROLE)
         secret = database_secret(postgres, "ai_admin")
         secret["AUDIT_SEAL_KEY"] = base64.b64encode(bytes(_SEALS)).decode()
-        mounted = load_settings(write_mount(folder / "mount", secret, {"LOG_LEVEL": "WARNING"}))
+        mounted = load_settings(
+            write_mount(folder / "mount", secret, {"LOG_LEVEL": "WARNING", "WRITES_PER_SECOND": "1000000"})
+        )
         migrate.upgrade(mounted.secret)
         with postgres.connect("ai_admin") as sql:
             add_owner(sql)

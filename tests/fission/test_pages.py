@@ -23,7 +23,7 @@ from tests.conftest import OWNER_ID, OWNER_KEY, ROOT, calling
 from tests.fission import double
 from tests.integration.test_console import CONSOLE, Browser
 from tests.mounts import mounted
-from tests.serving import own_database
+from tests.serving import OFTEN, own_database
 
 Answer = tuple[int, list[tuple[str, str]], str]
 # What concerns the connection or the server that writes to it. Flask 2.1, with no session left, says no Vary: Cookie;
@@ -134,7 +134,7 @@ def visits(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory,
     }
     for way, at in ways.items():
         with (
-            own_database(postgres, tmp_path_factory.mktemp(way), MAX_BODY_BYTES="65536") as settings,
+            own_database(postgres, tmp_path_factory.mktemp(way), MAX_BODY_BYTES="65536", **OFTEN) as settings,
             at(settings) as api,
         ):
             found[way] = visit(Browser(api))

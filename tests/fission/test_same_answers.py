@@ -21,7 +21,7 @@ from ai_admin.idempotency import _digest
 from tests.conftest import OWNER_ID
 from tests.identity_provider import AUDIENCE, ISSUER, claims, unsigned
 from tests.mounts import OVER_HTTP, mounted
-from tests.serving import USERS, own_database
+from tests.serving import OFTEN, USERS, own_database
 
 ABSENT = f"{USERS}/01890a5d-ac96-774b-bcce-b302099a8057"
 ADA = {"tag": "ada", "email": "ada@example.com", "name": "Ada Lovelace", "attributes": {"team": "a&b"}}
@@ -266,6 +266,7 @@ def given(
     config = {
         "ALLOWED_ORIGINS": CONSOLE["Origin"],
         "MAX_BODY_BYTES": "65536",
+        **OFTEN,
         "POOL_TIMEOUT_MS": "500",
         "OIDC_ISSUER": ISSUER,
         "OIDC_AUDIENCE": AUDIENCE,

@@ -12,7 +12,7 @@ from ai_admin.config import Settings
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.server import create_server_app
 from tests.mounts import OVER_HTTP, mounted
-from tests.serving import empty, own_database
+from tests.serving import OFTEN, empty, own_database
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def shared(
 ) -> Iterator[Deployment]:
     """One deployment for the session, where starting one for each test would take long."""
     with (
-        own_database(postgres, tmp_path_factory.mktemp("shared")) as settings,
+        own_database(postgres, tmp_path_factory.mktemp("shared"), **OFTEN) as settings,
         mounted(settings, pytestconfig) as api,
     ):
         yield Deployment(settings, api)

@@ -336,9 +336,9 @@ def test_a_subject_that_was_unbound_begins_no_session(world: World, browser: Bro
     ada(browser, sql)
     begin = sessions.begin
 
-    def unbound_first(connection: Any, caller: Any) -> str:
+    def unbound_first(*arguments: Any) -> str:
         sql.execute("DELETE FROM identities")
-        return begin(connection, caller)
+        return begin(*arguments)
 
     with mock.patch.object(sessions, "begin", unbound_first):
         refused(browser, world.sign_in(browser))

@@ -26,7 +26,7 @@ from tests.integration.test_access import (
     uncached,
     user_of,
 )
-from tests.serving import USERS, own_database, serving, together
+from tests.serving import OFTEN, USERS, own_database, serving, together
 
 __all__ = ["people"]
 LARGEST = 65_536
@@ -608,7 +608,7 @@ def test_a_reveal_does_not_wait_for_a_change(api: httpx.Client, ada: str, sql: p
 def server(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A server with two processes."""
     folder = tmp_path_factory.mktemp("server")
-    config = {"LOG_LEVEL": "WARNING", "REVEALS_PER_SECOND": "10000"}
+    config = {"LOG_LEVEL": "WARNING", "REVEALS_PER_SECOND": "10000", **OFTEN}
     with own_database(postgres, folder, **config) as settings, serving(settings, folder) as client:
         yield client
 

@@ -9,7 +9,7 @@ from flask import Flask, Response, current_app, g, request
 from ai_admin.access import sessions
 from ai_admin.access.actors import Actor
 from ai_admin.access.principals import Principal
-from ai_admin.access.scopes import Scope
+from ai_admin.access.scopes import GATEWAY_SCOPES, Scope
 from ai_admin.audit import events
 from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import (
@@ -33,6 +33,8 @@ ERRORS: tuple[type[ApiError], ...] = (
     DatabaseUnavailable,
     IdentityProviderUnavailable,
 )
+# Methods that change nothing (RFC 9110, 9.2.1). What a gateway asks by POST changes nothing either.
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger(__name__)
 
 
@@ -83,10 +85,12 @@ def _admit() -> None:
         return
     caller = _by_session() if operation.page else _by_credential()
     g.principal = caller
-    if not services().rates.take(caller.user_id):
-        raise RateLimited
+    services().rates.require(caller.user_id)
     if isinstance(operation.entry, Scope) and operation.entry not in caller.scopes:
         raise ScopeLacking(operation.entry.value)
+    if request.method not in _SAFE and operation.entry not in GATEWAY_SCOPES:
+        rates = services().own_writes if operation.entry == "signed-in" else services().writes
+        rates.require(caller.user_id)
 
 
 def _by_credential() -> Principal:

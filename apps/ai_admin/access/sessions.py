@@ -24,8 +24,10 @@ _TOKEN_BYTES = 32
 _SQL = queries("sessions")
 
 
-def begin(connection: Connection, caller: Principal) -> str:
+def begin(connection: Connection, caller: Principal, most: int) -> str:
     """Make a session of a caller who came with a key or an identity; returns its token, which is always a new one.
+
+    The user then has at most `most` sessions: the oldest ones end.
 
     Raises `Unauthenticated` where it would rest on nothing: a key that is revoked, a subject that is unbound.
     """
@@ -34,9 +36,12 @@ def begin(connection: Connection, caller: Principal) -> str:
     rests_on = {"key_id": caller.key_id, "key_digest": caller.key_digest, "issuer": issuer, "subject": subject}
     values = {"digest": digest(token), "user_id": caller.user_id, "idle": IDLE, **rests_on}
     connection.execute(_SQL["forget"])
+    # Two that begin at once would each leave the other uncounted.
+    connection.execute(_SQL["lock_user"], values)
     insert = _SQL["insert_of_identity" if caller.key_id is None else "insert"]
     if not connection.execute(insert, values).rowcount:
         raise Unauthenticated("key or subject gone meanwhile", caller.user_id)
+    connection.execute(_SQL["end_oldest"], {**values, "most": most})
     return token
 
 

@@ -24,7 +24,6 @@ from ai_admin.credentials.schemas import (
 from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import (
     DatabaseUnavailable,
-    RateLimited,
     RequestInvalid,
     SealedValueUnreadable,
     SecretNotFound,
@@ -113,8 +112,7 @@ def reveal_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     That of a user who is suspended is handed to nobody, nor is that of one who is deleted.
     """
     user_id, name = _asked(UserID), read_name(Name)
-    if not services().reveals.take(principal().user_id):
-        raise RateLimited
+    services().reveals.require(principal().user_id)
     asked = read_body(SecretReveal)
     ring = services().key_ring.current()
     with services().database.transaction() as connection:

@@ -55,6 +55,25 @@ WHERE issuer = %(issuer)s
   AND user_id = %(user_id)s
 FOR KEY SHARE;
 
+-- name: lock_user
+SELECT id
+FROM users
+WHERE id = %(user_id)s
+FOR NO KEY UPDATE;
+
+-- name: end_oldest
+-- The user keeps the new session and the latest others.
+DELETE FROM console_sessions
+WHERE user_id = %(user_id)s
+  AND digest NOT IN (
+      SELECT digest
+      FROM console_sessions
+      WHERE user_id = %(user_id)s
+        AND expires_at > now()
+      ORDER BY digest = %(digest)s DESC, created_at DESC
+      LIMIT %(most)s
+  );
+
 -- name: delete
 DELETE FROM console_sessions
 WHERE digest = %(digest)s;

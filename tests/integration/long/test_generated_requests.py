@@ -15,6 +15,7 @@ from ai_admin.transfer.views import IMPORT
 from ai_admin.users.schemas import LARGEST_PAGE
 from tests.conftest import AS_OWNER, flask_client
 from tests.integration.test_openapi import DOCUMENT, USER
+from tests.serving import OFTEN
 
 # Each operation gets this many generated requests, half of them invalid, besides examples and edge cases.
 GENERATED = 15
@@ -25,7 +26,7 @@ ACCEPTED = ["2xx", "3xx", 404, 409, 412, 422]
 SEQUENCES = sys.version_info >= (3, 11)
 
 
-@pytest.mark.config(REVEALS_PER_SECOND="10000")
+@pytest.mark.config(REVEALS_PER_SECOND="10000", **OFTEN)
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 def test_schemathesis_finds_nothing(server_app: Flask) -> None:
     """The service does what its document says, and the document says what the service does.

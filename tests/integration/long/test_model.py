@@ -21,7 +21,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, multi
 from tests.conftest import OWNER_ID, assert_problem, delete_rows
 from tests.integration.test_access import AUDIT, ME, bearer
 from tests.reference import DEFAULTS, FOLDED, ORDERS, SCOPES, Key, Reference, Refused, may_have
-from tests.serving import USERS
+from tests.serving import OFTEN, USERS
 
 EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
 STATUS = {
@@ -412,7 +412,7 @@ def _of_answer(user: str, key: Mapping[str, Any]) -> Key:
     return Key(user, key["name"], key["scopes"])
 
 
-@pytest.mark.config(CREDENTIAL_CACHE_S="0", REVEALS_PER_SECOND="10000", LOG_LEVEL="ERROR")
+@pytest.mark.config(CREDENTIAL_CACHE_S="0", REVEALS_PER_SECOND="10000", LOG_LEVEL="ERROR", **OFTEN)
 def test_the_service_does_what_the_reference_does(api: httpx.Client, sql: psycopg.Connection) -> None:
     """Sequences of fifty operations."""
 

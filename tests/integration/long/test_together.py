@@ -20,14 +20,14 @@ from ai_admin.database import SCHEMA_VERSION, Database
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.health import health
 from tests.conftest import ROLE, add_owner, assert_problem, calling, database_secret, write_mount
-from tests.serving import HANGS, USERS, own_database, serving, together
+from tests.serving import HANGS, OFTEN, USERS, own_database, serving, together
 
 
 @pytest.fixture(scope="module")
 def server(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A server with two processes, shared by tests that use tags of their own."""
     folder = tmp_path_factory.mktemp("server")
-    with own_database(postgres, folder, LOG_LEVEL="WARNING") as settings, serving(settings, folder) as client:
+    with own_database(postgres, folder, LOG_LEVEL="WARNING", **OFTEN) as settings, serving(settings, folder) as client:
         yield client
 
 

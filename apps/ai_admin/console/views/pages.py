@@ -150,7 +150,7 @@ def _error(error: ApiError) -> Response:
     if isinstance(error, Unauthenticated):
         return see_other(f"{HOME}/sign-in", **({"next": as_next()} if request.method == "GET" else {}))
     response = page("error", error.status, error=error, told=told(error), request_id=request_id())
-    response.headers.update(error.headers)
+    response.headers.update(error.answer_headers)
     return response
 
 

@@ -113,8 +113,9 @@ def _caller(config: ConfigSettings, attempt: Attempt) -> Principal:
 
 
 def _enter(config: ConfigSettings, caller: Principal, target: str) -> Response:
+    services().sign_ins.require(caller.user_id)
     with services().database.transaction() as connection:
-        token = sessions.begin(connection, caller)
+        token = sessions.begin(connection, caller, config.sessions_per_user)
     # The cookie with the form token was not sent either; whoever has planted it knows it (CWE-384).
     session.clear()
     response = page("signed_in", next=target)

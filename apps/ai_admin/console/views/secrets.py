@@ -71,8 +71,7 @@ def set_secret(UserID: str) -> Response:  # noqa: N803
 def reveal_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     """The page that answers shows the value; the event with the reason is written before."""
     user_id, name = read_uuid("UserID", UserID), read_name(Name)
-    if not services().reveals.take(g.principal.user_id):
-        raise RateLimited
+    services().reveals.require(g.principal.user_id)
     try:
         asked = read_fields(SecretReveal, {"reason": request.form.get("reason", "").strip()})
         ring = services().key_ring.current()

@@ -10,7 +10,7 @@ from ai_admin.access.actors import Actor
 from ai_admin.console.application import is_over_tls
 from ai_admin.console.forms import told
 from ai_admin.console.views.pages import HOME, as_next, console, own_path, page, see_other
-from ai_admin.errors import Unauthenticated
+from ai_admin.errors import RateLimited, Unauthenticated
 from ai_admin.http.request_log import request_id
 from ai_admin.operations import describe
 from ai_admin.services import services
@@ -24,7 +24,7 @@ def show_sign_in() -> Response:
 
 
 @console.post("/sign-in")
-@describe("Sign in with a key", "public", answers={303: None, 401: None}, page=True)
+@describe("Sign in with a key", "public", answers={303: None, 401: None}, errors=(RateLimited,), page=True)
 def sign_in() -> Response:
     """A session with a new token, whatever the browser had before (session fixation, CWE-384)."""
     target = own_path(request.form.get("next"))
@@ -32,9 +32,11 @@ def sign_in() -> Response:
     try:
         # A token of an identity provider is no key: it comes by way of views/provider.py, or to the API.
         caller = services().principals.of_token(key if "." not in key else "", nobody)
+        services().sign_ins.require(caller.user_id)
         with services().database.transaction() as connection:
+            # In this order: two sign-ins of a user both lock the user first.
+            token = sessions.begin(connection, caller, services().settings.config.sessions_per_user)
             sessions.end(connection, request.cookies.get(sessions.COOKIE))
-            token = sessions.begin(connection, caller)
     except Unauthenticated as error:
         g.error = error
         return sign_in_page(401, target, fault=told(error))
