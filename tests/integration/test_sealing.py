@@ -22,19 +22,20 @@ from uuid import UUID
 import httpx
 import psycopg
 import pytest
+from nacl.secret import Aead
 from nacl.signing import SigningKey
 from typer.testing import CliRunner, Result
 
 from ai_admin.access.actors import service
 from ai_admin.app import create_app
-from ai_admin.audit import events, sealer, sealing
+from ai_admin.audit import events, personal, sealer, sealing
 from ai_admin.audit.sealing import COLUMNS, AlreadySealing, checkpoint, parse_checkpoint, seal_next, seal_waiting
 from ai_admin.audit.seals import Fault, Finding, Head, Seal, key_id, make_seal
 from ai_admin.cli import app as cli
 from ai_admin.config import SECRET_NAME, Settings, load_settings
 from ai_admin.database import Database
 from ai_admin.embedded import EmbeddedPostgres
-from tests.conftest import ROOT, calling, write_mount
+from tests.conftest import OWNER_ID, ROOT, calling, write_mount
 from tests.serving import HANGS, USERS, serving, together
 
 AUDIT = "/ai/admin/audit"
@@ -367,6 +368,87 @@ def test_a_text_moved_to_another_century_is_another(sealed: Sealed) -> None:
     assert log.found()[0] == Finding(Fault.EVENT_CHANGED, 1, seals[0].ids[0])
 
 
+# Personal values whose key is gone
+
+
+def old_form(value: bytes, event_id: UUID, key: bytes) -> bytes:
+    """A personal value as version 0.1.0 sealed it."""
+    return bytes(Aead(key).encrypt(value, event_id.bytes))
+
+
+def created(log: Log, user: str) -> UUID:
+    """The id of the event of a user's creation."""
+    row = log.sql.execute("SELECT id FROM audit_events WHERE target_id = %s ORDER BY at LIMIT 1", [user]).fetchone()
+    assert row
+    return UUID(str(row[0]))
+
+
+# What is done to the row of the user {user}, and what that is.
+LOSSES = {
+    "exchanged": ("UPDATE users SET audit_key = sha256('another') WHERE id = %(user)s", Fault.PERSON_KEY_CHANGED),
+    "emptied": ("UPDATE users SET audit_key = NULL WHERE id = %(user)s", Fault.PERSON_KEY_CHANGED),
+    "of another length": ("UPDATE users SET audit_key = '\\x00' WHERE id = %(user)s", Fault.PERSON_KEY_CHANGED),
+    "swapped": (
+        """UPDATE users AS one SET audit_key = other.audit_key FROM users AS other
+           WHERE one.id = %(user)s AND other.id <> one.id AND other.role = 'owner'""",
+        Fault.PERSON_KEY_CHANGED,
+    ),
+    "removed": ("DELETE FROM users WHERE id = %(user)s", Fault.PERSON_REMOVED),
+}
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["today's values", "values without a fingerprint"])
+@pytest.mark.parametrize(("statement", "fault"), LOSSES.values(), ids=LOSSES)
+def test_verify_after_a_persons_key_is_lost_names_the_event(
+    log: Log, monkeypatch: pytest.MonkeyPatch, statement: str, fault: Fault, old: bool
+) -> None:
+    """A writer to the database could make a person's values vanish from the log, and all would be said to be well."""
+    if old:
+        monkeypatch.setattr(personal, "seal", old_form)
+    _, user = log.users("u", 2)
+    log.seal()
+    assert log.found() == []
+    log.sql.execute(statement, {"user": user})
+    assert log.found() == [Finding(fault, None, created(log, user))]
+    told = log.run("verify")
+    assert (told.exit_code, fault.value in told.output) == (1, True)
+
+
+def test_verify_after_a_lost_key_and_later_changes_names_the_event(log: Log) -> None:
+    """The key that the user is given anew seals later values, and does not hide that the earlier ones are lost."""
+    [user] = log.users("u", 1)
+    log.sql.execute("UPDATE users SET audit_key = NULL WHERE id = %s", [user])
+    assert log.api.put(f"{USERS}/{user}", json={"name": "New"}).status_code == 200
+    log.seal()
+    assert log.found() == [Finding(Fault.PERSON_KEY_CHANGED, None, created(log, user))]
+    first, last = log.api.get(AUDIT, params={"target": user, "sort": "at"}).json()["data"]
+    # Nobody has erased the person, and the log does not say so.
+    assert first["changes"].keys() & {"erased", "unreadable", "tag"} == {"unreadable"}
+    assert last["changes"]["name"]["after"] == "New"
+
+
+def test_verify_after_the_callers_key_is_lost_names_the_event(log: Log) -> None:
+    """The addresses of a caller are under the caller's key."""
+    first, *_ = log.users("u")
+    log.sql.execute("UPDATE users SET audit_key = sha256('another') WHERE id = %s", [OWNER_ID])
+    assert log.found() == [Finding(Fault.PERSON_KEY_CHANGED, None, created(log, first))]
+
+
+def test_verify_after_an_erasure_finds_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An erasure destroys the key, and says so; values without a fingerprint are no exception."""
+    people = log.users("new", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(personal, "seal", old_form)
+        people += log.users("old", 2)
+    log.seal(most=100)
+    for user in people[::2]:
+        assert log.api.delete(f"{USERS}/{user}", params={"purge": "true"}).status_code == 204
+    assert log.found() == []
+    # Somebody whose values are of both kinds.
+    assert log.api.put(f"{USERS}/{people[3]}", json={"name": "New"}).status_code == 200
+    assert log.found() == []
+
+
 INSERTED = UUID(int=7)
 _COPY = f"""
     INSERT INTO audit_events
@@ -654,8 +736,26 @@ def test_an_auditor_who_can_only_read(log: Log) -> None:
         file.unlink()
     write_mount(log.settings.root, {"PG_USER": "log_reader"}, {})
     verified = log.run("verify", "--public-key", bytes(KEY.verify_key).hex())
+    log.sql.execute("GRANT SELECT ON audit_people TO log_reader")
+    with_people = log.run("verify", "--public-key", bytes(KEY.verify_key).hex())
+    log.sql.execute("UPDATE users SET audit_key = sha256('another') WHERE tag = 'a-0'")
+    after_exchange = log.run("verify", "--public-key", bytes(KEY.verify_key).hex())
     log.sql.execute("DROP OWNED BY log_reader; DROP ROLE log_reader")
     assert verified.exit_code == 0, verified.output
+    assert "the keys of persons were not checked: the role needs SELECT on audit_people" in verified.output
+    assert with_people.exit_code == 0, with_people.output
+    assert "not checked" not in with_people.output
+    assert (after_exchange.exit_code, Fault.PERSON_KEY_CHANGED.value in after_exchange.output) == (1, True)
+
+
+def test_audit_people_shows_no_key(log: Log) -> None:
+    """An auditor who may read the view opens no personal value: it has fingerprints alone."""
+    rows = log.sql.execute("SELECT p.*, audit_key FROM audit_people AS p JOIN users USING (id)").fetchall()
+    assert len(rows) == 1
+    for user, fingerprint, key in rows:
+        assert user == OWNER_ID
+        assert personal.seal(b"", user, key)[8:24] == fingerprint
+        assert fingerprint not in key
 
 
 def test_without_a_key(log: Log) -> None:

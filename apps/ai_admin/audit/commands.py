@@ -133,6 +133,7 @@ def _described(result: Verification, waiting: Waiting) -> dict[str, object]:
         "checkpoint": checkpoint(result.head),
         "waiting": waiting.events,
         "waitingSince": waiting.since and waiting.since.isoformat(),
+        "checkedPeople": result.checked_people,
         "faults": faults,
     }
 
@@ -141,6 +142,8 @@ def _print(result: Verification, waiting: Waiting) -> None:
     typer.echo(f"{result.events:,} events in {result.seals:,} seals; checkpoint {checkpoint(result.head)}")
     if waiting.events:
         typer.echo(f"{waiting.events:,} events wait for a seal, the oldest since {waiting.since or 'an unknown time'}")
+    if not result.checked_people:
+        typer.echo("the keys of persons were not checked: the role needs SELECT on audit_people")
 
 
 @app.command("proof")

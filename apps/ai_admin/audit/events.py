@@ -13,12 +13,11 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from nacl.exceptions import CryptoError
-from nacl.secret import Aead
 from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
 from ai_admin.access.actors import Actor
+from ai_admin.audit import personal
 from ai_admin.database import Connection
 from ai_admin.json_values import same
 from ai_admin.sql import queries
@@ -154,10 +153,8 @@ def opened(event_id: UUID, audit_key: bytes | None, sealed: bytes | None) -> Any
     """What was sealed under a person's key; None where there was nothing, and where the person was purged."""
     if sealed is None or audit_key is None:
         return None
-    try:
-        return orjson.loads(Aead(audit_key).decrypt(sealed, event_id.bytes))
-    except CryptoError:
-        return None
+    value = personal.unseal(sealed, event_id, audit_key)
+    return None if value is None else orjson.loads(value)
 
 
 def changed(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, dict[str, object]]:
@@ -213,7 +210,7 @@ def _source(connection: Connection, by: Actor, event_id: UUID) -> bytes | None:
 
 def _seal(event_id: UUID, key: bytes | None, value: object) -> bytes | None:
     """The value under the person's key; None where the person has been purged meanwhile."""
-    return None if key is None else bytes(Aead(key).encrypt(orjson.dumps(value), event_id.bytes))
+    return None if key is None else personal.seal(orjson.dumps(value), event_id, key)
 
 
 def _audit_key_of(connection: Connection, user_id: UUID) -> bytes | None:

@@ -15,7 +15,7 @@ LARGEST_PAGE = 200
 _CHANGES: dict[str, Any] = {
     "description": "What was changed: `before` and `after` of each member of a user, the members of a key, a "
     "credential without its value, or the request that was refused. Texts of a person who was purged are gone, and "
-    "`erased` is true.",
+    "`erased` is true. Where they do not open although nobody erased the person, `unreadable` is true.",
     "examples": [{"role": {"before": "member", "after": "auditor"}}],
 }
 

@@ -17,6 +17,7 @@ import psycopg
 from nacl.signing import SigningKey, VerifyKey
 from psycopg.rows import dict_row
 
+from ai_admin.audit import personal
 from ai_admin.audit.merkle import HASH_SIZE
 from ai_admin.audit.seals import (
     Event,
@@ -61,7 +62,19 @@ _SEAL = ", ".join(
     _AS_READ.get(name, name)
     for name in ("number", "previous", "root", "events", "leaves", "sealed_at", "key_id", "signature")
 )
-_SQL = {name: sql.replace("{event}", _EVENT).replace("{seal}", _SEAL) for name, sql in queries("sealing").items()}
+# From the keys where the role may read them: a view could be replaced by one that hides an exchange.
+_PEOPLE = """(
+    SELECT id, substring(sha256('ai-admin audit key 1'::bytea || audit_key) FROM 1 FOR 16) AS fingerprint FROM users
+)"""
+# A sealed value's fingerprint; NULL where it has none (ai_admin.audit.personal).
+_FINGERPRINT = "CASE WHEN substring({0} FROM 1 FOR 8) = %(mark)s THEN substring({0} FROM 9 FOR 16) END"
+_SQL = {
+    name: sql.replace("{event}", _EVENT)
+    .replace("{seal}", _SEAL)
+    .replace("{fingerprint of personal}", _FINGERPRINT.format("personal"))
+    .replace("{fingerprint of source}", _FINGERPRINT.format("source"))
+    for name, sql in queries("sealing").items()
+}
 _log = logging.getLogger(__name__)
 
 
@@ -146,6 +159,7 @@ def verify_log(
         result = verify(batches(), COLUMNS, public_keys, expected_head)
         progress(total, total)
         _check_unaccounted(connection, result)
+        _check_people(connection, result)
         waiting = connection.execute(_SQL["waiting"]).fetchone()
         return result, Waiting(**waiting) if waiting else Waiting(0, None)
 
@@ -204,6 +218,36 @@ def _check_unaccounted(connection: Connection, result: Verification) -> None:
             result.note(Fault.EVENT_REMOVED, event=row["id"])
         else:
             result.note(Fault.EVENT_DOUBLED if row["times"] else Fault.EVENT_INSERTED, event=row["id"])
+
+
+def _check_people(connection: Connection, result: Verification) -> None:
+    """Find personal values that do not open although nobody erased the person, as far as the role may read."""
+    may_read = connection.execute(_SQL["may_read"]).fetchone()
+    if may_read is None or not (may_read["people"] or may_read["keys"]):
+        return
+    result.checked_people = True
+    query = _SQL["people"].replace("{people}", _PEOPLE if may_read["keys"] else "audit_people")
+    with connection.cursor("people", binary=True) as cursor:
+        cursor.execute(query, {"mark": personal.MARK})
+        while rows := cursor.fetchmany(_READ_AT_ONCE):
+            unmarked = [row["user_id"] for row in rows if not row["gone"] and row["fingerprint"] is None]
+            keys = _audit_keys(connection, unmarked) if may_read["keys"] else {}
+            for row in rows:
+                if row["gone"]:
+                    result.note(Fault.PERSON_REMOVED, event=row["id"])
+                elif row["fingerprint"] is not None or (may_read["keys"] and not _opens(row, keys)):
+                    result.note(Fault.PERSON_KEY_CHANGED, event=row["id"])
+
+
+def _audit_keys(connection: Connection, users: list[UUID]) -> dict[UUID, bytes | None]:
+    rows = connection.execute(queries("audit")["audit_keys"], {"ids": users})
+    return {row["id"]: row["audit_key"] for row in rows}
+
+
+def _opens(row: Row, keys: Mapping[UUID, bytes | None]) -> bool:
+    """Whether the person's key opens a value that has no fingerprint."""
+    key = keys.get(row["user_id"])
+    return key is not None and personal.unseal(row["value"], row["id"], key) is not None
 
 
 def _seal(row: Row) -> Seal:

@@ -173,6 +173,8 @@ class Fault(str, Enum):
     CHAIN_BROKEN = "the seal does not refer to the one before it"
     HEAD_DIFFERS = "the seal is another than the one expected at this number"
     TRUNCATED = "the seal is gone, and so are all up to the head that was expected"
+    PERSON_KEY_CHANGED = "the person's key is not the one that the event's personal values were sealed with"
+    PERSON_REMOVED = "the person is gone from the directory, and no event says that they were erased"
 
 
 class Finding(NamedTuple):
@@ -195,6 +197,8 @@ class Verification:
     events: int = 0
     head: Head = GENESIS
     findings: dict[Fault, Finding] = field(default_factory=dict)
+    # Whether the keys of persons were looked at, which not every role may.
+    checked_people: bool = False
 
     @property
     def ok(self) -> bool:

@@ -73,3 +73,67 @@ FULL JOIN audit_events AS event USING (id)
 WHERE id IS NOT NULL
   AND (event.id IS NULL OR times IS DISTINCT FROM 1)
 ORDER BY gone, times, id;
+
+-- name: may_read
+SELECT has_table_privilege('audit_people', 'SELECT') AS people,
+       has_column_privilege('users', 'audit_key', 'SELECT') AS keys;
+
+-- name: people
+-- For each key that personal values were sealed with, and that is not the present key of a person: an event that has
+-- such a value. Users who were erased are left out. Values without a fingerprint are left to the caller to open, one of
+-- each user who has none with it. The fingerprints of the present keys are from the view, or made from the keys.
+WITH sealed AS (
+    SELECT target_id AS user_id, {fingerprint of personal} AS fingerprint
+    FROM audit_events
+    WHERE target_id IS NOT NULL
+      AND personal IS NOT NULL
+    UNION ALL
+    SELECT actor_id, {fingerprint of source}
+    FROM audit_events
+    WHERE actor_id IS NOT NULL
+      AND source IS NOT NULL
+),
+keys AS (
+    SELECT user_id, fingerprint, bool_or(fingerprint IS NOT NULL) OVER (PARTITION BY user_id) AS has_fingerprint
+    FROM sealed
+    GROUP BY user_id, fingerprint
+),
+doubtful AS (
+    SELECT keys.user_id, keys.fingerprint, person.id IS NULL AS gone
+    FROM keys
+    LEFT JOIN {people} AS person ON person.id = keys.user_id
+    WHERE CASE
+        WHEN person.id IS NULL THEN NOT EXISTS (
+            SELECT
+            FROM audit_events AS erasure
+            WHERE erasure.target_id = keys.user_id
+              AND erasure.action = 'users:purge'
+        )
+        WHEN keys.fingerprint IS NULL THEN NOT has_fingerprint
+        ELSE keys.fingerprint IS DISTINCT FROM person.fingerprint
+    END
+)
+SELECT doubtful.*, example.id, example.value
+FROM doubtful
+CROSS JOIN LATERAL (
+    (
+        SELECT id, personal AS value
+        FROM audit_events
+        WHERE target_id = doubtful.user_id
+          AND personal IS NOT NULL
+          AND {fingerprint of personal} IS NOT DISTINCT FROM doubtful.fingerprint
+        ORDER BY at, id
+        LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT id, source
+        FROM audit_events
+        WHERE actor_id = doubtful.user_id
+          AND source IS NOT NULL
+          AND {fingerprint of source} IS NOT DISTINCT FROM doubtful.fingerprint
+        ORDER BY at, id
+        LIMIT 1
+    )
+    LIMIT 1
+) AS example;
