@@ -79,7 +79,7 @@ def database_secret(postgres: EmbeddedPostgres, database: str) -> dict[str, str]
         "PG_HOST": str(postgres.socket_folder),
         "PG_DATABASE": database,
         "PG_USER": ROLE,
-        "CURSOR_KEY": base64.b64encode(b"test" * 8).decode(),
+        "CURSOR_KEY": base64.b64encode(b"curs" * 8).decode(),
         "VAULT_KEYS": text_of(entry("test", b"test" * 8, "primary")),
     }
 

@@ -1,5 +1,6 @@
 """The application: a standard Flask application, the same in a Fission function and under a server."""
 
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from threading import BoundedSemaphore
@@ -13,7 +14,7 @@ from ai_admin.access import guard
 from ai_admin.access.principals import Principals
 from ai_admin.access.rates import Rates
 from ai_admin.audit.views import audit
-from ai_admin.config import Settings, load_settings
+from ai_admin.config import Settings, load_settings, unknown_settings
 from ai_admin.credentials.views import secrets
 from ai_admin.database import Database, repeat_lost
 from ai_admin.http import cors, heads, once, problems, request_log, security_headers
@@ -29,6 +30,7 @@ _RECORDED_REFUSALS = 20
 # Imports, exports and verifications that one process has under way at most; a server has twice as many threads as
 # connections.
 _LONG_WORK = 3
+_log = logging.getLogger(__name__)
 
 
 class _Application(Flask):
@@ -55,6 +57,8 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
     settings = settings or load_settings()
     config = settings.config
     logs.configure(config.log_level)
+    for told in unknown_settings(settings.root):
+        _log.warning("%s", told)
     app = _Application("ai_admin", static_folder=None)
     # A path is what it says: a proxy's rule for /ai/admin must not be passed by writing //ai/admin.
     app.url_map.merge_slashes = False

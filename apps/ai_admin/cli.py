@@ -18,7 +18,7 @@ from ai_admin.client import audit as _audit_tail  # noqa: F401  adds its command
 from ai_admin.client import keys, secrets
 from ai_admin.client import users as _users  # noqa: F401  adds its commands to those of transfer
 from ai_admin.client.api import DEFAULT_URL, Url, keep_key, read_value, server_with
-from ai_admin.config import ROOT_VARIABLE, ConfigError, Reading, config_root, load_settings, readings
+from ai_admin.config import ROOT_VARIABLE, ConfigError, Reading, config_root, load_settings, readings, unknown_settings
 from ai_admin.database import fault_of_database
 from ai_admin.deploy import commands as deploy
 from ai_admin.doctor import doctor
@@ -63,7 +63,7 @@ def check(
     root: Root = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object a line for each setting.")] = False,
 ) -> None:
-    """Print every setting with its value and source, secrets masked; exit 1 where one is missing or wrong.
+    """Print every setting with its value and source, secrets masked; exit 1 where one is missing, wrong or unknown.
 
     Example: ai-admin config check --root .local/data/mount
     """
@@ -74,7 +74,7 @@ def check(
             print_json({("value" if name == "shown" else name): told for name, told in asdict(reading).items()})
     else:
         _print_settings(found)
-    faults = [reading.fault for reading in found if reading.fault]
+    faults = [reading.fault for reading in found if reading.fault] + list(unknown_settings(root))
     if faults:
         raise failure("\n       ".join(faults), Exit.REFUSED)
 

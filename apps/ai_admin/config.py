@@ -11,6 +11,7 @@ import binascii
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from ai_admin.access.addresses import require_https
-from ai_admin.vault.keyring import KeyRing
+from ai_admin.vault.keyring import KeyRing, require_random
 
 SECRET_NAME = "fission-ai-work-env"  # noqa: S105  the name of the Secret, not its content
 CONFIG_NAME = "fission-ai-work-config"
@@ -80,6 +81,7 @@ def _key_of_32_bytes(value: SecretStr) -> SecretStr:
         raise ValueError("must be base64") from None
     if len(raw) != Aead.KEY_SIZE:
         raise ValueError(f"must be 32 bytes in base64, not {len(raw)}")
+    require_random(raw)
     return value
 
 
@@ -87,9 +89,31 @@ def _key_of_32_bytes_or_none(value: SecretStr) -> SecretStr:
     return _key_of_32_bytes(value) if value.get_secret_value() else value
 
 
-def _key_ring(value: SecretStr) -> SecretStr:
-    KeyRing.parse(value)
+def _key_ring(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    ring = KeyRing.parse(value)
+    cursor_key = info.data.get("cursor_key")
+    _require_own_key(cursor_key and _bytes_of(cursor_key), "CURSOR_KEY", ring)
     return value
+
+
+def _seal_key(value: SecretStr, info: ValidationInfo) -> SecretStr:
+    key = _bytes_of(_key_of_32_bytes_or_none(value))
+    if key and info.data.get("cursor_key") and key == _bytes_of(info.data["cursor_key"]):
+        raise ValueError("is the same key as CURSOR_KEY; make a key for each purpose")
+    if info.data.get("vault_keys"):
+        _require_own_key(key, "AUDIT_SEAL_KEY", KeyRing.parse(info.data["vault_keys"]))
+    return value
+
+
+def _require_own_key(key: bytes | None, name: str, ring: KeyRing) -> None:
+    """Raise `ValueError` where this key is one of the vault too: a leak of one purpose would open the other."""
+    for vault_key in ring.keys:
+        if vault_key.key.get_secret_value() == key:
+            raise ValueError(f"{name} and the vault key {vault_key.id} are the same; make a key for each purpose")
+
+
+def _bytes_of(key: SecretStr) -> bytes:
+    return base64.b64decode(key.get_secret_value())
 
 
 def _origins(value: str) -> str:
@@ -159,7 +183,7 @@ class SecretSettings(DatabaseSettings):
         "second of reaching the file.",
     )
 
-    audit_seal_key: Annotated[SecretStr, AfterValidator(_key_of_32_bytes_or_none)] = Field(
+    audit_seal_key: Annotated[SecretStr, AfterValidator(_seal_key)] = Field(
         default=SecretStr(""),
         description="32 random bytes in base64: the Ed25519 key that signs the seals of the audit log. Without it "
         "nothing is sealed.",
@@ -172,11 +196,11 @@ class SecretSettings(DatabaseSettings):
 
     def cursor_key_bytes(self) -> bytes:
         """The sealing key as 32 bytes."""
-        return base64.b64decode(self.cursor_key.get_secret_value())
+        return _bytes_of(self.cursor_key)
 
     def audit_seal_key_bytes(self) -> bytes:
         """The seed of the signing key: 32 bytes, or none where nothing is to be sealed."""
-        return base64.b64decode(self.audit_seal_key.get_secret_value())
+        return _bytes_of(self.audit_seal_key)
 
 
 class ConfigSettings(BaseModel):
@@ -333,8 +357,7 @@ _SECTIONS: tuple[tuple[Mount, type[BaseModel]], ...] = (("secrets", SecretSettin
 
 
 def _values(kind: Mount, model: type[BaseModel], root: Path) -> dict[str, str]:
-    keys = [field.alias or member for member, field in model.model_fields.items()]
-    return {key: value for key in keys if (value := _read(kind, key, root)) is not None}
+    return {key: value for key in _keys(model) if (value := _read(kind, key, root)) is not None}
 
 
 def _faults(kind: Mount, error: ValidationError) -> dict[str, str]:
@@ -346,6 +369,32 @@ def _faults(kind: Mount, error: ValidationError) -> dict[str, str]:
         message = "is missing; add the key" if fault["type"] == "missing" else fault["msg"]
         faults[key] = f"{key}: {message}. It is read from /{kind}/<namespace>/{_NAMES[kind]}/{key}."
     return faults
+
+
+def unknown_settings(root: Path | None = None) -> Iterator[str]:
+    """Say of each mounted file that is no setting where it is, and what was probably meant.
+
+    Kubernetes keeps its own files there, such as `..data`: their names begin with a dot.
+    """
+    root = root or config_root()
+    keys = {kind: _keys(model) for kind, model in _SECTIONS}
+    others_of: dict[Mount, Mount] = {"secrets": "configs", "configs": "secrets"}
+    for kind, others in others_of.items():
+        for path in sorted(root.glob(f"{kind}/*/{_NAMES[kind]}/*")):
+            name = path.name
+            if name.startswith(".") or name in keys[kind]:
+                continue
+            told = f"{name!r} in /{path.parent.relative_to(root)} is not a setting and has no effect."
+            if name.upper() in keys[others]:
+                yield f"{told} {name.upper()} belongs in {_NAMES[others]}."
+            elif close := get_close_matches(name.upper(), keys[kind], 1):
+                yield f"{told} Did you mean {close[0]}?"
+            else:
+                yield f"{told} Remove it."
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or member for member, field in model.model_fields.items()]
 
 
 def _load(kind: Mount, model: type[Section], root: Path) -> Section:

@@ -18,7 +18,7 @@ from ai_admin.access.identity import ProviderUnavailable, count_keys
 from ai_admin.audit.sealing import signing_key, verify_log
 from ai_admin.audit.seals import key_id
 from ai_admin.client.api import AsJson
-from ai_admin.config import ConfigError, Settings, load_settings
+from ai_admin.config import ConfigError, Settings, load_settings, unknown_settings
 from ai_admin.database import (
     SCHEMA_VERSION,
     Connection,
@@ -83,7 +83,11 @@ def _examine(root: Path | None) -> Iterator[Finding]:
     except ConfigError as error:
         yield Finding("settings", "bad", str(error), "ai-admin config check names each, and where it is read from")
         return
-    yield Finding("settings", "good", f"under {settings.root}")
+    unknown = " ".join(unknown_settings(root))
+    if unknown:
+        yield Finding("settings", "bad", unknown, "rename the key in the Secret or ConfigMap, or remove it")
+    else:
+        yield Finding("settings", "good", f"under {settings.root}")
     yield from _database(settings)
     yield _provider(settings)
     yield _disk("disk, temporary files", Path(tempfile.gettempdir()), "imports over HTTP are kept there meanwhile")

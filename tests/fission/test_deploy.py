@@ -34,7 +34,7 @@ SECRET = {
     "PG_HOST": "seen-host",
     "PG_USER": "seen-user",
     "PG_PASSWORD": "seen-password",
-    "CURSOR_KEY": base64.b64encode(b"seen" * 8).decode(),
+    "CURSOR_KEY": base64.b64encode(b"seen" * 7 + b"curs").decode(),
     "VAULT_KEYS": text_of(entry("seen", b"seen" * 8, "primary")),
 }
 Document = dict[str, Any]

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from ai_admin.app import create_app
 from ai_admin.cli import app
 from ai_admin.config import Settings
 from ai_admin.database import SCHEMA_VERSION
@@ -51,6 +52,26 @@ def test_config_check_fails_with_advice(
     result = runner.invoke(app, ["config", "check", "--root", str(write_mount(tmp_path, secret, config))])
     assert result.exit_code == 1
     assert told in " ".join(result.output.split())
+
+
+def test_config_check_names_unknown_settings(settings: Settings) -> None:
+    """A key with a typing error has no effect, which nobody notices until a browser of a stranger calls."""
+    root = write_mount(settings.root, {}, {"ALLOWED_ORIGIN": "https://a.example"})
+    result = runner.invoke(app, ["config", "check", "--root", str(root)])
+    assert result.exit_code == 1
+    assert "'ALLOWED_ORIGIN' in /configs/default/fission-ai-work-config is not a setting" in " ".join(
+        result.output.split()
+    )
+    assert "Did you mean ALLOWED_ORIGINS?" in " ".join(result.output.split())
+
+
+def test_start_with_unknown_setting_logs_it(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """Operators who never run `config check` read the log."""
+    write_mount(settings.root, {}, {"ALLOWED_ORIGIN": "https://a.example"})
+    create_app(settings).extensions["ai_admin"].database.close()
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["level"] == "WARNING"
+    assert "Did you mean ALLOWED_ORIGINS?" in line["event"]
 
 
 def test_migrate_tells_what_it_did(settings: Settings) -> None:

@@ -52,6 +52,11 @@ def test_a_deployment_that_is_well(settings: Settings, api: httpx.Client, databa
     assert "what to do" in shown.stdout
 
 
+def test_doctor_names_unknown_settings(settings: Settings) -> None:
+    """A deployment with a mistyped key runs with a default that nobody chose."""
+    assert "Did you mean RATE_PER_SECOND?" in states(settings, "settings", RATE_PER_SECONDS="5")["settings"]
+
+
 def test_what_is_broken_is_named(
     settings: Settings, api: httpx.Client, sql: psycopg.Connection, database: Database
 ) -> None:

@@ -1,6 +1,7 @@
 """Settings: read from mounted files, checked, and told about without their secrets."""
 
 import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ from ai_admin.config import (
     read_config,
     read_secret,
     readings,
+    unknown_settings,
 )
 from tests.conftest import write_mount
 from tests.keyrings import entry, text_of
 
-KEY = base64.b64encode(b"canary-canary-canary-canary-cana").decode()
+KEY = base64.b64encode(b"canary-canary-canary-canary-curs").decode()
 PASSWORD = "canary-password"
 RING = text_of(entry("canary", b"canary-canary-canary-canary-cana", "primary"))
 REQUIRED = {"PG_HOST": "x", "CURSOR_KEY": KEY, "VAULT_KEYS": RING}
@@ -53,6 +55,57 @@ def test_nothing_but_what_is_required(tmp_path: Path) -> None:
     """Host and keys suffice."""
     settings = load_settings(write_mount(tmp_path, REQUIRED, {}))
     assert (settings.secret.pg_port, settings.secret.pg_database, settings.config.pool_size) == (5432, "ai_admin", 8)
+
+
+ZEROS = base64.b64encode(bytes(32)).decode()
+SAME_BYTE = base64.b64encode(b"k" * 32).decode()
+
+
+@pytest.mark.parametrize("key", [ZEROS, SAME_BYTE])
+@pytest.mark.parametrize("name", ["CURSOR_KEY", "AUDIT_SEAL_KEY", "VAULT_KEYS"])
+def test_key_of_one_byte_is_refused(tmp_path: Path, name: str, key: str) -> None:
+    """A placeholder of an example would seal everything, and everybody has it."""
+    ring = json.dumps({"keys": [{"id": "a", "state": "primary", "key": key}]})
+    (told,) = refusal(tmp_path, SECRET | {name: ring if name == "VAULT_KEYS" else key}, {})
+    assert told.startswith(f"{name}: ")
+    assert "must be random bytes, not one byte again and again" in told
+    assert key not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "same_as", "told"),
+    [
+        ("AUDIT_SEAL_KEY", "CURSOR_KEY", "AUDIT_SEAL_KEY: Value error, is the same key as CURSOR_KEY"),
+        ("AUDIT_SEAL_KEY", "ring", "AUDIT_SEAL_KEY and the vault key canary are the same"),
+        ("CURSOR_KEY", "ring", "CURSOR_KEY and the vault key canary are the same"),
+    ],
+)
+def test_key_with_two_purposes_is_refused(tmp_path: Path, name: str, same_as: str, told: str) -> None:
+    """A leak of one purpose would open the other, and neither key can be replaced alone."""
+    keys = {"CURSOR_KEY": KEY, "ring": base64.b64encode(b"canary-canary-canary-canary-cana").decode()}
+    (line,) = refusal(tmp_path, SECRET | {name: keys[same_as]}, {})
+    assert told in line
+    assert keys[same_as] not in line
+
+
+def test_unknown_settings_are_named_with_the_nearest(tmp_path: Path) -> None:
+    """`ALLOWED_ORIGIN` was ignored in silence, and the origins stayed `*`; files of Kubernetes are no settings."""
+    secret = SECRET | {"PG_PASWORD": "canary", "POOL_SIZE": "3", "..data": "x", "OTHER_PROGRAM": "canary"}
+    config = {"ALLOWED_ORIGIN": "https://a.example", "log_level": "INFO", "..2026_11_28_10_00_00.1": "x", ".x": "x"}
+    root = write_mount(tmp_path, secret, config)
+    assert load_settings(root).config.allowed_origins == "*"
+    told = list(unknown_settings(root))
+    assert [line.split()[0] for line in told] == [
+        "'OTHER_PROGRAM'", "'PG_PASWORD'", "'POOL_SIZE'", "'ALLOWED_ORIGIN'", "'log_level'",
+    ]  # fmt: skip
+    assert [line.partition("no effect. ")[2] for line in told] == [
+        "Remove it.",
+        "Did you mean PG_PASSWORD?",
+        f"POOL_SIZE belongs in {CONFIG_NAME}.",
+        "Did you mean ALLOWED_ORIGINS?",
+        "Did you mean LOG_LEVEL?",
+    ]
+    assert "canary" not in "".join(told)
 
 
 def test_timeouts_nest(tmp_path: Path) -> None:

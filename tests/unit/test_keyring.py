@@ -24,7 +24,7 @@ KEY = b"canary-key-canary-key-canary-key"
 BASE64 = base64.b64encode(KEY).decode()
 FIRST = entry("2026-11", KEY, "primary")
 SECOND = entry("2026-12", b"2" * 32)
-SECRET = {"PG_HOST": "db.example", "CURSOR_KEY": base64.b64encode(b"c" * 32).decode()}
+SECRET = {"PG_HOST": "db.example", "CURSOR_KEY": base64.b64encode(b"curs" * 8).decode()}
 PLACE = f"It is read from /secrets/<namespace>/{SECRET_NAME}/VAULT_KEYS."
 CONTEXT = Context("t", "c", "r")
 

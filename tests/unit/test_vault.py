@@ -141,7 +141,11 @@ def test_the_vectors_are_those_of_their_day() -> None:
 
 
 @FIXED
-@given(value=st.binary(max_size=300), place=places, key=st.binary(min_size=32, max_size=32))
+@given(
+    value=st.binary(max_size=300),
+    place=places,
+    key=st.binary(min_size=32, max_size=32).filter(lambda key: len(set(key)) > 1),
+)
 def test_what_is_sealed_opens_at_its_place(value: bytes, place: tuple[str, str, str], key: bytes) -> None:
     """Any bytes at any place come back as they were, and both implementations agree."""
     ring = ring_of(entry("k", key, "primary"))

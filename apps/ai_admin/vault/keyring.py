@@ -56,7 +56,14 @@ def _key_bytes(text: object) -> bytes:
         raise ValueError("must be base64") from None
     if len(raw) != KEY_SIZE:
         raise ValueError(f"must be {KEY_SIZE} bytes in base64, not {len(raw)}")
+    require_random(raw)
     return raw
+
+
+def require_random(key: bytes) -> None:
+    """Raise `ValueError` for a key that is one byte again and again, as a placeholder is."""
+    if len(set(key)) == 1:
+        raise ValueError("must be random bytes, not one byte again and again; make one with openssl rand -base64 32")
 
 
 class Key(BaseModel):

@@ -175,9 +175,9 @@ def nowhere(tmp_path: Path) -> list[list[str]]:
 
 _SECRET = {
     "PG_HOST": "127.0.0.1",
-    "CURSOR_KEY": "dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q=",
+    "CURSOR_KEY": "Y3Vyc2N1cnNjdXJzY3Vyc2N1cnNjdXJzY3Vyc2N1cnM=",
     "VAULT_KEYS": '{"keys": [{"id": "a", "state": "primary", "key": "dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q="}]}',
-    "AUDIT_SEAL_KEY": "dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q=",
+    "AUDIT_SEAL_KEY": "c2VhbHNlYWxzZWFsc2VhbHNlYWxzZWFsc2VhbHNlYWw=",
 }
 
 
