@@ -184,6 +184,25 @@ def test_expiring_key_ends_no_key_that_outlives_it(api: httpx.Client, end: int |
 
 
 @uncached
+@pytest.mark.parametrize("end", [None, 60], ids=["permanent", "expiring"])
+def test_value_before_rotation_changes_and_ends_nothing(api: httpx.Client, end: int | None) -> None:
+    """A leaked value that goes on for the overlap would otherwise lock its user out of the key that replaced it."""
+    user = user_of(api, "holder")
+    key = key_of(api, user, expiresAt=end and in_minutes(end))
+    old, path = bearer(key["key"]), f"{ME}/keys/{key['id']}"
+    rotated = api.post(f"{path}/rotate", json={"overlapSeconds": 300}, headers=old)
+    assert rotated.status_code == 200
+    new = bearer(rotated.json()["key"])
+    assert api.get(ME, headers=old).status_code == 200
+    assert_problem(api.delete(path, headers=old), 403, "FORBIDDEN")
+    for body in ({"name": "x"}, {"expiresAt": in_minutes(1)}):
+        assert_problem(api.put(path, json=body, headers=old), 403, "FORBIDDEN")
+    assert_problem(api.post(f"{path}/rotate", json={}, headers=old), 403, "FORBIDDEN")
+    assert api.put(path, json={"name": "x"}, headers=new).status_code == 200
+    assert api.delete(path, headers=new).status_code == 204
+
+
+@uncached
 def test_expiring_key_ends_itself_and_keys_that_end_before_it(api: httpx.Client) -> None:
     """The holder of a key for an hour can still clean up, and an owner can revoke any key of another user."""
     user = user_of(api, "holder", role="admin")

@@ -205,13 +205,14 @@ def _scopes(user: Row, key: Mapping[str, Any]) -> frozenset[Scope]:
 
 
 def _require_no_weaker(connection: Connection, by: Actor, user: Row, key: Row) -> None:
-    """Raise `Forbidden` where a user's key would change or end another one that can do more, or lasts longer.
+    """Raise `Forbidden` where a user's key would change or end one that can do more, or lasts longer.
 
-    A limited key that was stolen must not lock its user out.
+    A limited key that was stolen must not lock its user out, and neither must a value from before a rotation.
     """
-    if by.user_id == user["id"] and by.key_id != key["id"]:
-        by.require_grant(_scopes(user, key))
-        _require_models(by, key["models"])
+    if by.user_id == user["id"]:
+        if by.key_id != key["id"]:
+            by.require_grant(_scopes(user, key))
+            _require_models(by, key["models"])
         if _outlives(connection, by, key["expiresAt"]):
             raise Forbidden("This key expires: it cannot change or end a key that lasts longer.")
 
