@@ -27,6 +27,8 @@ Head = tuple[int, list[tuple[bytes, bytes]]]
 
 # Methods whose body means something here; that of another is left unread (RFC 9110, 9.3).
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+# Granian calls HTTP/1.0 `1`, ASGI `1.0`.
+_PROTOCOLS = {"1": "HTTP/1.0", "1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2"}
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _PROBE_THREADS = 2
 # Octets of a streamed answer that are sent at once: a few of them wait in the server for a slow caller.
@@ -221,7 +223,7 @@ def _environ(scope: Message) -> dict[str, Any]:
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_NAME": host,
         "SERVER_PORT": str(port),
-        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+        "SERVER_PROTOCOL": _PROTOCOLS[scope["http_version"]],
         "REMOTE_ADDR": scope["client"][0],
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope["scheme"],

@@ -28,8 +28,8 @@ _DRAIN_S = 15
 
 # Most connections that a worker holds, idle ones with them; each costs some kilobytes.
 _MOST_CONNECTIONS = 16_384
-# Bytes of a request's head over HTTP/2; over HTTP/1.1 Granian has a bound that is a little larger.
-_LARGEST_HEAD = 256 * 1024
+# Bytes of a connection that are held before the application reads them, and so the size of the largest head.
+_UNREAD = 128 * 1024
 # Files that a worker may need beside its connections.
 _OTHER_FILES = 512
 
@@ -93,7 +93,7 @@ def serve(host: str, port: int, workers: int, metrics_folder: Path, ready: Calla
     """
     from granian import Granian  # noqa: PLC0415
     from granian.constants import Interfaces  # noqa: PLC0415
-    from granian.http import HTTP2Settings  # noqa: PLC0415
+    from granian.http import HTTP1Settings, HTTP2Settings  # noqa: PLC0415
     from granian.log import LogLevels  # noqa: PLC0415
 
     # A forked worker would inherit the locks that other threads hold at that moment, and wait for them forever.
@@ -112,8 +112,10 @@ def serve(host: str, port: int, workers: int, metrics_folder: Path, ready: Calla
         respawn_failed_workers=True,
         # Counts connections, not requests. With the default, a thousand that are silent keep all others out.
         backpressure=_connections(),
-        # With the default, a head of HTTP/2 may have 16 MiB.
-        http2_settings=HTTP2Settings(max_headers_size=_LARGEST_HEAD),
+        http1_settings=HTTP1Settings(max_buffer_size=_UNREAD),
+        http2_settings=HTTP2Settings(
+            initial_connection_window_size=_UNREAD, initial_stream_window_size=_UNREAD, max_headers_size=_UNREAD
+        ),
         workers_kill_timeout=_DRAIN_S,
         log_level=LogLevels.error,
     )

@@ -483,6 +483,13 @@ def test_page_and_cursor_together(probe: Probe) -> None:
         assert places(response) == {"query.page"}
 
 
+@pytest.mark.parametrize("host", ["a, b", "a/b", "user@a", "a:b", "[::1", "a:80:80"])
+def test_host_that_is_not_one_valid_host_is_refused(probe: Probe, host: str) -> None:
+    """A server joins two Host lines by a comma; a proxy may have routed the request by the other one."""
+    probe.refused("GET", USERS, 400, "BAD_REQUEST", headers={"Host": host})
+    probe.refused("GET", "/no/such/path", 400, "BAD_REQUEST", headers={"Host": host})
+
+
 @pytest.mark.parametrize("size", ["0", "-1", str(-(10**30)), "", "1.5", "many", "1e2", "0x10", "+", "--1"])
 def test_size_that_is_none(probe: Probe, size: str) -> None:
     """A page of no rows would never end; it is refused, not turned into a default."""

@@ -214,7 +214,7 @@ def test_a_header_with_an_underscore_passes_for_no_other(server: httpx.Client) -
     assert answer.headers["X-Fission-Request-ID"] != "smuggled"
 
 
-@pytest.mark.parametrize("size", [0, 1, 65_536, 1_000_000])
+@pytest.mark.parametrize("size", [0, 1, 16_384, 65_536, 250_000])
 def test_a_body_of_any_size_arrives_whole(server: httpx.Client, size: int) -> None:
     """Spaces before the JSON, so that the size is all that differs."""
     answer = server.post(
@@ -240,7 +240,10 @@ def test_an_encoded_slash_separates_nothing_and_two_are_not_one(server: httpx.Cl
     "lengths",
     [("Content-Length: 5", "Content-Length: 60"), ("Content-Length: 5, 60",), ("Content-Length: +5",),
      ("Content-Length: 5", "Transfer-Encoding: chunked"), ("Transfer-Encoding: chunked", "Transfer-Encoding: identity"),
-     ("Transfer-Encoding: x, chunked", "Content-Length: 5"), ("Transfer-Encoding : chunked", "Content-Length: 5")],
+     ("Transfer-Encoding: x, chunked", "Content-Length: 5"), ("Transfer-Encoding : chunked", "Content-Length: 5"),
+     ("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"), ("Transfer-Encoding: chunked, chunked",),
+     ("Transfer-Encoding: gzip",), ("Content-Length: -1",), ("Content-Length:",), ("Content-Length: 5, 5",),
+     ("Content-Length: 99999999999999999999",), ("X: y", " Content-Length: 5")],
 )  # fmt: skip
 def test_a_body_has_one_length(server: httpx.Client, lengths: tuple[str, ...]) -> None:
     """A proxy that counts otherwise would take a part of this request for one of somebody else (RFC 9112, 11.2)."""
@@ -252,6 +255,40 @@ def test_a_body_has_one_length(server: httpx.Client, lengths: tuple[str, ...]) -
     assert said.count(b"HTTP/1.1 ") <= 1, said
     assert said.startswith(b"HTTP/1.1 400 ") or not said
     assert_nothing_came_of(server)
+
+
+@pytest.mark.parametrize(
+    ("version", "lines", "status"),
+    [
+        ("1.1", [], 400),
+        ("1.1", ["Host: a", "Host: b"], 400),
+        ("1.1", ["Host: a", "Host: a"], 400),
+        ("1.1", ["Host:"], 400),
+        ("1.1", ["Host: a/b"], 400),
+        ("1.0", ["Host: a", "Host: b"], 400),
+        ("1.0", [], 200),
+        ("1.1", ["Host: a"], 200),
+        ("1.1", ["Host: [::1]:8080"], 200),
+    ],
+)
+def test_request_without_exactly_one_host_is_refused(
+    server: httpx.Client, version: str, lines: list[str], status: int
+) -> None:
+    """A proxy may route such a request by another host than the service sees (RFC 9112, 3.2)."""
+    with connected(server) as connection:
+        asked = [f"GET /healthz HTTP/{version}", *lines, "Connection: close", "", ""]
+        connection.sendall("\r\n".join(asked).encode())
+        said = rest(connection)
+    assert said.startswith(f"HTTP/{version} {status} ".encode()), said
+    assert (b'"errorCode":"BAD_REQUEST"' in said) == (status == 400)
+
+
+@pytest.mark.parametrize(("size", "status"), [(120_000, 400), (140_000, 431)])
+def test_head_of_more_than_128_kib_is_not_read(server: httpx.Client, size: int, status: int) -> None:
+    """Otherwise each of thousands of connections takes hundreds of kilobytes before anything is known of it."""
+    with connected(server) as connection:
+        connection.sendall(head("GET", USERS, f"X-Padding: {'x' * size}", "Connection: close"))
+        assert rest(connection).startswith(f"HTTP/1.1 {status} ".encode())
 
 
 def test_silent_connections_keep_nobody_out(server: httpx.Client) -> None:
