@@ -1,8 +1,9 @@
-"""The application (WSGI, PEP 3333) under an event loop (ASGI 3): a request takes a thread once its body is here.
+"""The application (WSGI, PEP 3333) under an event loop (ASGI 3): no request holds a thread while its body arrives.
 
-A caller who sends slowly, or not at all, so holds a socket and never a thread, and a body that broke off is told
-from one that ended. Probes have threads of their own and answer however many requests wait. asgiref's WsgiToAsgi
-and a2wsgi do a part of this, at a third of the rate (docs/dependencies.md).
+A caller who sends slowly, or not at all, holds a socket and no thread, and a body that broke off is told from one that
+ended. `http/admission.py` decides which bodies are collected, and how many bytes of them are held. Probes have threads
+of their own and answer however many requests wait. asgiref's WsgiToAsgi and a2wsgi do a part of this, at a third of the
+rate (docs/dependencies.md).
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 from flask import Flask
 
 from ai_admin.errors import ApiError, BadRequest, RequestTimeout
+from ai_admin.http.admission import Awaited, Bodies, BodyAwaited, Held, admitted, limit_of
 from ai_admin.http.body import CUT_SHORT
 from ai_admin.http.heads import LONGEST_HEADER
 
@@ -24,6 +26,8 @@ Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Head = tuple[int, list[tuple[bytes, bytes]]]
+# The head of an answer, and its body, or else the chunks of one whose length is not known.
+Answer = tuple[Head, bytes, Iterable[bytes] | None]
 
 # Methods whose body means something here; that of another is left unread (RFC 9110, 9.3).
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -31,6 +35,8 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _PROTOCOLS = {"1": "HTTP/1.0", "1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2"}
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _PROBE_THREADS = 2
+# How long an HTTP/2 stream whose body is left unread stays open after its answer, in seconds.
+_LINGER_S = 0.1
 # Octets of a streamed answer that are sent at once: a few of them wait in the server for a slow caller.
 _PART = 1 << 16
 
@@ -39,8 +45,9 @@ class AsgiApplication:
     """Serves a Flask application to an ASGI server, with `threads` requests at work at once.
 
     A body is awaited for `body_timeout_s` seconds and kept up to `max_body_bytes` and what its last message adds,
-    by which the application sees that it is too large. Paths that are `streamed` read theirs as it arrives, each part
-    awaited for as long: they keep their thread meanwhile, and have to see to how many do.
+    by which the application sees that it is too large. All bodies take `body_memory_bytes` together, and at least as
+    many as four of the largest. Paths that are `streamed` read theirs as it arrives, each part awaited for as long:
+    they keep their thread meanwhile, and have to see to how many do.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class AsgiApplication:
         threads: int,
         max_body_bytes: int,
         body_timeout_s: float,
+        body_memory_bytes: int = 0,
         streamed: frozenset[str] = frozenset(),
     ) -> None:
         self._app = app
@@ -57,19 +65,14 @@ class AsgiApplication:
         self._probe_threads = ThreadPoolExecutor(_PROBE_THREADS, "probe")
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
+        self._bodies = Bodies(max(body_memory_bytes, 4 * max_body_bytes))
         self._streamed = streamed
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One HTTP request."""
         environ = _environ(scope)
         arriving = _Receiver(receive, has_more=_has_body(environ))
-        if scope["path"] in self._streamed:
-            environ["wsgi.input"] = _Arriving(arriving, asyncio.get_running_loop(), self._body_timeout_s)
-        else:
-            environ["wsgi.input"] = await self._body(environ, arriving)
-        threads = self._probe_threads if scope["path"] in _PROBES else self._threads
-        in_thread = asyncio.get_running_loop().run_in_executor
-        (status, headers), body, rest = await in_thread(threads, self._run, environ)
+        (status, headers), body, rest = await self._answer(environ, arriving)
         if arriving.has_more and environ["SERVER_PROTOCOL"] != "HTTP/2":
             # What is left of the body ends the connection: a caller who is not told sends its next request into it.
             headers.append((b"connection", b"close"))
@@ -77,6 +80,31 @@ class AsgiApplication:
         if rest is not None:
             await self._stream(rest, receive, send)
         await send({"type": "http.response.body", "body": body})
+        if arriving.has_more and environ["SERVER_PROTOCOL"] == "HTTP/2":
+            # A stream that ends before its answer is on its way is cancelled, answer and all.
+            await asyncio.sleep(_LINGER_S)
+
+    async def _answer(self, environ: dict[str, Any], arriving: "_Receiver") -> Answer:
+        """The application's answer to a request, whose body is read as far as that needs it."""
+        if environ["PATH_INFO"] in self._streamed:
+            streamed = _Arriving(arriving, asyncio.get_running_loop(), self._body_timeout_s)
+            return await self._run_with(environ, streamed)
+        if environ["REQUEST_METHOD"] not in _WITH_BODY or not arriving.has_more:
+            return await self._run_with(environ, io.BytesIO())
+        held = self._bodies.hold_small(_length(environ), environ.get("HTTP_EXPECT", ""))
+        if held is None:
+            try:
+                return await self._run_with(environ, Awaited())
+            except BodyAwaited:
+                held = self._bodies.hold_admitted(admitted(environ))
+        with held:
+            return await self._run_with(environ, await self._body(environ, arriving, held))
+
+    async def _run_with(self, environ: dict[str, Any], body: io.IOBase) -> Answer:
+        """Run the application in a thread. Raises `BodyAwaited`."""
+        environ["wsgi.input"] = body
+        threads = self._probe_threads if environ["PATH_INFO"] in _PROBES else self._threads
+        return await asyncio.get_running_loop().run_in_executor(threads, self._run, environ)
 
     async def _stream(self, chunks: Iterable[bytes], receive: Receive, send: Send) -> None:
         """Send chunks as they are made, until the caller has gone; then the next one is not asked for.
@@ -96,32 +124,19 @@ class AsgiApplication:
             gone.cancel()
             await in_thread(self._threads, _close, chunks)
 
-    async def _body(self, environ: dict[str, Any], receive: "_Receiver") -> io.IOBase:
-        """The body as a file; empty where none is awaited, and where its declared length says that none is taken."""
-        is_too_long = int(environ.get("CONTENT_LENGTH", 0)) > self._max_body_bytes
-        if environ["REQUEST_METHOD"] not in _WITH_BODY or not receive.has_more or is_too_long:
-            return io.BytesIO()
+    async def _body(self, environ: dict[str, Any], receive: "_Receiver", held: Held) -> io.IOBase:
+        """The body as a file; reading the file of one that did not arrive whole, or has no room, raises why."""
+        limit = limit_of(environ) or self._max_body_bytes
         try:
-            return io.BytesIO(await asyncio.wait_for(self._collect(receive), self._body_timeout_s))
+            held.cover(min(_length(environ) or 0, limit))
+            return await asyncio.wait_for(_collected(receive, held, limit), self._body_timeout_s)
         except asyncio.TimeoutError:
             return _Unreadable(RequestTimeout())
-        except BadRequest as error:
+        except ApiError as error:
             return _Unreadable(error)
 
-    async def _collect(self, receive: Receive) -> bytes:
-        """The body. Raises `BadRequest` where it breaks off."""
-        body = bytearray()
-        while len(body) <= self._max_body_bytes:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise BadRequest(CUT_SHORT)
-            body += message["body"]
-            if not message["more_body"]:
-                break
-        return bytes(body)
-
-    def _run(self, environ: dict[str, Any]) -> tuple[Head, bytes, Iterable[bytes] | None]:
-        """The application's answer: its head, and its body, or else the chunks of one whose length is not known."""
+    def _run(self, environ: dict[str, Any]) -> Answer:
+        """The application's answer. Raises `BodyAwaited`."""
         heads: list[Head] = []
 
         def start(status: str, headers: list[tuple[str, str]], _error: object = None) -> Callable[[bytes], object]:
@@ -190,6 +205,24 @@ class _Unreadable(io.RawIOBase):
         raise self._error
 
 
+async def _collected(receive: Receive, held: Held, limit: int) -> io.BytesIO:
+    """The body; the first part beyond the limit is its last.
+
+    Raises `BadRequest` where the body breaks off, and what `Held.cover` raises.
+    """
+    body = io.BytesIO()
+    while body.tell() <= limit:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise BadRequest(CUT_SHORT)
+        held.cover(body.tell() + len(message["body"]))
+        body.write(message["body"])
+        if not message["more_body"]:
+            break
+    body.seek(0)
+    return body
+
+
 async def _disconnected(receive: Receive) -> None:
     """Come back once the caller has gone."""
     while (await receive())["type"] != "http.disconnect":
@@ -206,6 +239,11 @@ def _has_body(environ: dict[str, Any]) -> bool:
     """Whether a body follows the head. HTTP/2 needs neither of the two headers by which HTTP/1.1 says so."""
     has_length = environ.get("CONTENT_LENGTH", "0") != "0"
     return has_length or "HTTP_TRANSFER_ENCODING" in environ or environ["SERVER_PROTOCOL"] == "HTTP/2"
+
+
+def _length(environ: dict[str, Any]) -> int | None:
+    """The length of the body, in bytes, where the head declares one."""
+    return int(environ["CONTENT_LENGTH"]) if "CONTENT_LENGTH" in environ else None
 
 
 def _path(raw: bytes) -> str:

@@ -235,6 +235,13 @@ class ConfigSettings(BaseModel):
     max_body_bytes: int = Field(
         default=1_048_576, ge=65_536, le=67_108_864, description="Largest request body, in bytes."
     )
+    body_memory_bytes: int = Field(
+        default=67_108_864,
+        ge=1_048_576,
+        le=68_719_476_736,
+        description="Memory for request bodies in one process, in bytes. One caller gets a quarter. At least four "
+        "times MAX_BODY_BYTES is used; on the server alone.",
+    )
     max_import_bytes: int = Field(
         default=268_435_456,
         ge=65_536,

@@ -57,6 +57,7 @@ class ErrorCode(str, Enum):
     BAD_REQUEST = "BAD_REQUEST"
     INTERNAL_ERROR = "INTERNAL_ERROR"
     SEALED_VALUE_UNREADABLE = "SEALED_VALUE_UNREADABLE"
+    OVERLOADED = "OVERLOADED"
     DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
     DATABASE_READ_ONLY = "DATABASE_READ_ONLY"
     SCHEMA_OUTDATED = "SCHEMA_OUTDATED"
@@ -356,6 +357,15 @@ class SealedValueUnreadable(ApiError):
     code = ErrorCode.SEALED_VALUE_UNREADABLE
     status = 500
     title = "A sealed value cannot be opened"
+
+
+class Overloaded(ApiError):
+    """The service has no memory left for more request bodies. Wait, then send the request again."""
+
+    code = ErrorCode.OVERLOADED
+    status = 503
+    title = "The service is overloaded"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
 class DatabaseUnavailable(ApiError):

@@ -46,6 +46,7 @@ def create_worker() -> AsgiApplication:
         threads=settings.config.pool_size * 2,
         max_body_bytes=settings.config.max_body_bytes,
         body_timeout_s=settings.config.body_timeout_s,
+        body_memory_bytes=settings.config.body_memory_bytes,
         streamed=frozenset({"/ai/admin/users/import"}),
     )
 

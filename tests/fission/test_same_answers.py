@@ -310,6 +310,7 @@ def test_the_requests_reach_every_answer(given: dict[str, dict[str, Answer]]) ->
         "NOT_FOUND",
         "IMPORT_RUNNING",
         "REQUEST_TIMEOUT",
+        "OVERLOADED",
         "RATE_LIMITED",
         "TOO_MANY_KEYS",
         "KEY_ENDED",

@@ -21,6 +21,7 @@ from ai_admin.errors import (
     ScopeLacking,
     Unauthenticated,
 )
+from ai_admin.http import admission
 from ai_admin.http.request_log import request_id
 from ai_admin.operations import operation_of
 from ai_admin.services import services
@@ -85,12 +86,13 @@ def _admit() -> None:
         return
     caller = _by_session() if operation.page else _by_credential()
     g.principal = caller
-    services().rates.require(caller.user_id)
+    admission.admit(caller.user_id)
+    admission.require(services().rates, caller.user_id)
     if isinstance(operation.entry, Scope) and operation.entry not in caller.scopes:
         raise ScopeLacking(operation.entry.value)
     if request.method not in _SAFE and operation.entry not in GATEWAY_SCOPES:
         rates = services().own_writes if operation.entry == "signed-in" else services().writes
-        rates.require(caller.user_id)
+        admission.require(rates, caller.user_id)
 
 
 def _by_credential() -> Principal:

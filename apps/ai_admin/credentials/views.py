@@ -31,6 +31,7 @@ from ai_admin.errors import (
     UserNotFound,
     UserSuspended,
 )
+from ai_admin.http import admission
 from ai_admin.http.answers import answer
 from ai_admin.http.body import BODY_ERRORS, read_body
 from ai_admin.http.path import read_uuid
@@ -112,7 +113,7 @@ def reveal_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     That of a user who is suspended is handed to nobody, nor is that of one who is deleted.
     """
     user_id, name = _asked(UserID), read_name(Name)
-    services().reveals.require(principal().user_id)
+    admission.require(services().reveals, principal().user_id)
     asked = read_body(SecretReveal)
     ring = services().key_ring.current()
     with services().database.transaction() as connection:

@@ -9,11 +9,13 @@ from werkzeug.exceptions import ClientDisconnected
 from ai_admin.errors import (
     ApiError,
     BadRequest,
+    Overloaded,
     PayloadTooLarge,
     RequestInvalid,
     RequestTimeout,
     UnsupportedMediaType,
 )
+from ai_admin.http import admission
 from ai_admin.http.answers import JSON
 from ai_admin.http.query import read_pairs
 from ai_admin.http.validation import validate_json
@@ -22,7 +24,13 @@ from ai_admin.services import services
 
 Model = TypeVar("Model", bound=BaseModel)
 # What reading a body raises.
-BODY_ERRORS: tuple[type[ApiError], ...] = (RequestInvalid, RequestTimeout, PayloadTooLarge, UnsupportedMediaType)
+BODY_ERRORS: tuple[type[ApiError], ...] = (
+    RequestInvalid,
+    RequestTimeout,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    Overloaded,
+)
 CUT_SHORT = "The body was cut short."
 # Characters of the Content-Type of a form, and bytes of the head of one of its parts.
 _LONGEST_TYPE = 256
@@ -131,7 +139,11 @@ def _received(limit: int) -> bytes:
 
 
 def require_length(limit: int) -> None:
-    """Raise `PayloadTooLarge` where the current request says that its body has more octets."""
+    """Raise `PayloadTooLarge` where the current request says that its body has more octets.
+
+    A body without a declared length is not collected beyond the limit either.
+    """
+    admission.limit_body(limit)
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
 

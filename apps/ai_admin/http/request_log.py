@@ -29,6 +29,8 @@ def request_id() -> str:
     if known is None:
         given = request.environ.get(VARIABLE, "")
         known = g.request_id = given if _FORM.fullmatch(given) else str(uuid7())
+        # A request that is judged by its head first runs twice, under one id.
+        request.environ[VARIABLE] = known
     return known
 
 

@@ -24,6 +24,7 @@ from ai_admin.errors import (
     UserSuspended,
     VersionMismatch,
 )
+from ai_admin.http import admission
 from ai_admin.http.path import read_uuid
 from ai_admin.operations import describe
 from ai_admin.services import services
@@ -71,7 +72,7 @@ def set_secret(UserID: str) -> Response:  # noqa: N803
 def reveal_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     """The page that answers shows the value; the event with the reason is written before."""
     user_id, name = read_uuid("UserID", UserID), read_name(Name)
-    services().reveals.require(g.principal.user_id)
+    admission.require(services().reveals, g.principal.user_id)
     try:
         asked = read_fields(SecretReveal, {"reason": request.form.get("reason", "").strip()})
         ring = services().key_ring.current()
