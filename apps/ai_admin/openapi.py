@@ -72,6 +72,7 @@ _STYLES: Mapping[str, Mapping[str, Any]] = {
 _BODIES: Mapping[str, tuple[str, ...]] = {
     "transfer.export_file": tuple(MEDIA_TYPES.values()),
     "metrics.scrape": ("text/plain",),
+    "front.icon": ("image/svg+xml",),
     "reference.openapi_document": (JSON,),
     "reference.docs_page": ("text/html",),
     "reference.docs_asset": tuple(sorted({asset.media_type for asset in ASSETS.values()})),

@@ -55,12 +55,13 @@ def create_server_app(settings: Settings) -> Flask:
     """The application with the routes that only a server has."""
     from ai_admin.console.views import console  # noqa: PLC0415  only servers have all of these routes
     from ai_admin.console.views.transfer import console_transfer  # noqa: PLC0415
+    from ai_admin.front import front  # noqa: PLC0415
     from ai_admin.health import health  # noqa: PLC0415
     from ai_admin.metrics import install_metrics, metrics  # noqa: PLC0415
     from ai_admin.reference import reference  # noqa: PLC0415
     from ai_admin.transfer.views import transfer  # noqa: PLC0415
 
-    app = create_app(settings, (transfer, health, reference, metrics, console, console_transfer))
+    app = create_app(settings, (front, transfer, health, reference, metrics, console, console_transfer))
     install_metrics(app, Path(os.environ[_METRICS_VARIABLE]))
     return app
 

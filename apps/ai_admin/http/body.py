@@ -1,5 +1,6 @@
 """Bodies as models: JSON, and forms."""
 
+import re
 from typing import IO, TypeVar, cast
 
 from flask import current_app, g, request
@@ -35,6 +36,9 @@ CUT_SHORT = "The body was cut short."
 # Characters of the Content-Type of a form, and bytes of the head of one of its parts.
 _LONGEST_TYPE = 256
 _LONGEST_HEAD = 4096
+# UTF-8 and what is a part of it.
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
+_UTF8 = frozenset({"utf-8", "utf8", "us-ascii"})
 # Octets of a large body that are read at once.
 _PART = 1 << 16
 
@@ -73,6 +77,7 @@ def hold_form() -> None:
     assert operation is not None, "a page has a description"
     if media_type() != operation.body_type or len(request.headers["Content-Type"]) > _LONGEST_TYPE:
         raise UnsupportedMediaType(f"The body must be a form, sent with Content-Type: {operation.body_type}.")
+    _require_plain()
     require_length(largest_body())
     try:
         raw = request.get_data()
@@ -97,6 +102,7 @@ def receive(file: IO[bytes], limit: int) -> None:
 
     Raises `PayloadTooLarge`, `BadRequest` where it breaks off, and `RequestTimeout` where a server waits no longer.
     """
+    _require_plain()
     require_length(limit)
     received = 0
     try:
@@ -108,6 +114,16 @@ def receive(file: IO[bytes], limit: int) -> None:
     except ClientDisconnected:
         raise BadRequest(CUT_SHORT) from None
     _require_whole(received)
+
+
+def _require_plain() -> None:
+    """Raise `UnsupportedMediaType` where the body is compressed or in another charset: it would be misread."""
+    coding = request.headers.get("Content-Encoding", "identity")
+    if coding.strip().lower() not in {"", "identity"}:
+        raise UnsupportedMediaType("The body is compressed: send it without Content-Encoding.")
+    charset = _CHARSET.search(request.headers.get("Content-Type", "")[:_LONGEST_TYPE])
+    if charset and charset[1].lower() not in _UTF8:
+        raise UnsupportedMediaType("The body must be UTF-8: convert it, and leave charset away or send charset=utf-8.")
 
 
 def media_type() -> str:
@@ -127,6 +143,7 @@ def _read(limit: int) -> bytes:
 
 
 def _received(limit: int) -> bytes:
+    _require_plain()
     require_length(limit)
     try:
         raw = request.stream.read(limit + 1)

@@ -1,5 +1,6 @@
 """The operations on users: create, find, get, change, delete, purge. They take a connection, not a request."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -33,6 +34,7 @@ COLUMNS = """id, tag, email, name, kind, role, status, models, attributes, creat
     updated_at AS "updatedAt", deleted_at AS "deletedAt", version"""
 # Any number, the same in every process: who takes an owner away holds this lock.
 _OWNERS_LOCK = 4_128_020_264_013
+_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _EMAIL_KEY = "lower(coalesce(email, ''))"
 # The index of blocks is over this form (migration 0008).
 _BLOCKS = {"createdAt": "({} AT TIME ZONE 'UTC')"}
@@ -179,7 +181,11 @@ def conditions(asked: UserFilter) -> Conditions:
             chosen.imply("updated_at", operator, value)
     chosen.close_ranges()
     chosen.members("attributes", (asked.attributes or {}).items())
-    chosen.words("words", asked.q)
+    if asked.q and _ID.fullmatch(asked.q.strip()):
+        # Pasted from a log or a link (zitadel #12290). A tag can have the form of an id too.
+        chosen.add("id", "(id = {value}::text::uuid OR tag = {value}::text)", asked.q.strip().lower(), pinpoint=True)
+    else:
+        chosen.words("words", asked.q)
     return chosen
 
 

@@ -227,8 +227,18 @@ class AiUserUpdate(ApiModel):
 
 
 _SEARCHED = r"^[^\u0000]*$"
+
+
+def _no_blank(address: str) -> str:
+    """A `+` in a query is a blank (application/x-www-form-urlencoded): `ada+test@example.com` finds nobody."""
+    if " " in address:
+        raise ValueError("an email address has no blank; write a + as %2B, such as ada%2Btest@example.com")
+    return address
+
+
 Searched = Annotated[str, StringConstraints(min_length=1, max_length=254, pattern=_SEARCHED)]
 AnyOf = Annotated[list[Searched], Field(max_length=100, description="Equal to this; repeated, to any of them.")]
+Addresses = Annotated[AnyOf, AfterValidator(lambda values: [_no_blank(value) for value in values])]
 Prefix = Annotated[Searched, Field(description="Begins with this; letters' case makes no difference.")]
 
 
@@ -265,7 +275,7 @@ class UserFilter(BaseModel):
 
     id: Annotated[list[UuidText], Field(max_length=100, description="Any of these ids.")] | None = None
     tag: AnyOf | None = None
-    email: AnyOf | None = None
+    email: Addresses | None = None
     name: AnyOf | None = None
     kind: Annotated[list[Kind], Field(max_length=100)] | None = None
     role: Annotated[list[Role], Field(max_length=100)] | None = None
@@ -274,7 +284,7 @@ class UserFilter(BaseModel):
         | None
     ) = None
     tag_prefix: Annotated[Prefix | None, Field(alias="tag[prefix]")] = None
-    email_prefix: Annotated[Prefix | None, Field(alias="email[prefix]")] = None
+    email_prefix: Annotated[Annotated[Prefix, AfterValidator(_no_blank)] | None, Field(alias="email[prefix]")] = None
     name_prefix: Annotated[Prefix | None, Field(alias="name[prefix]")] = None
     created_gte: Annotated[Time | None, Field(alias="createdAt[gte]")] = None
     created_gt: Annotated[Time | None, Field(alias="createdAt[gt]")] = None
@@ -293,7 +303,7 @@ class UserFilter(BaseModel):
         Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_SEARCHED)] | None,
         Field(
             description="Words, each the beginning of a word in tag, email or name; "
-            "case and diacritics make no difference.",
+            "case and diacritics make no difference. An id finds the user who has it.",
             examples=["ada love"],
         ),
     ] = None

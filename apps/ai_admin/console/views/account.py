@@ -15,6 +15,7 @@ _YEAR_S = 365 * 24 * 3600
 
 
 @console.get("")
+@console.get("/")
 @describe("First page", "signed-in", answers={303: None}, page=True)
 def first_page() -> Response:
     """The overview where the caller may see it, and otherwise themselves."""
