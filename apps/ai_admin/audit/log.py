@@ -31,6 +31,8 @@ def _conditions(asked: EventFilter) -> Conditions:
     chosen = Conditions()
     chosen.any_of("actor_id", asked.actor)
     chosen.any_of("target_id", asked.target)
+    chosen.any_of("key_id", asked.key)
+    chosen.any_of("request_id", asked.request_id)
     chosen.any_of("action", asked.action and [action.value for action in asked.action])
     for operator, value in ((">=", asked.at_gte), (">", asked.at_gt), ("<=", asked.at_lte), ("<", asked.at_lt)):
         chosen.compare("at", operator, value)

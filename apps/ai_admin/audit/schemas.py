@@ -18,6 +18,8 @@ _CHANGES: dict[str, Any] = {
     "`erased` is true. Where they do not open although nobody erased the person, `unreadable` is true.",
     "examples": [{"role": {"before": "member", "after": "auditor"}}],
 }
+# As in the log: a caller's or the router's, one that the service made, or the name of a command.
+RequestId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\u0000]*$")]
 
 
 class EventOrder(str, Enum):
@@ -34,6 +36,11 @@ class EventFilter(BaseModel):
 
     actor: Annotated[list[UuidText], Field(max_length=100, description="Done by any of these users.")] | None = None
     target: Annotated[list[UuidText], Field(max_length=100, description="Done to any of these users.")] | None = None
+    key: Annotated[list[UuidText], Field(max_length=100, description="Done with any of these API keys.")] | None = None
+    request_id: Annotated[
+        list[RequestId] | None,
+        Field(alias="requestId", max_length=100, description="Done by any of these requests."),
+    ] = None
     action: Annotated[list[Action], Field(max_length=100, description="Any of these actions.")] | None = None
     at_gte: Annotated[Time | None, Field(alias="at[gte]")] = None
     at_gt: Annotated[Time | None, Field(alias="at[gt]")] = None

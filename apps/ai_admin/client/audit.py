@@ -3,6 +3,7 @@
 import time
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -24,6 +25,10 @@ def tail(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000, help="How many of the newest.")] = 20,
     action: Annotated[list[Action] | None, typer.Option(help="Only these actions; may be repeated.")] = None,
     user: Annotated[str | None, typer.Option(help="Only what was done to this user: tag, email address or id.")] = None,
+    key: Annotated[
+        list[UUID] | None, typer.Option(help="Only what was done with this API key, by its id; may be repeated.")
+    ] = None,
+    request_id: Annotated[list[str] | None, typer.Option(help="Only what this request did; may be repeated.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -33,10 +38,16 @@ def tail(
 
     Example: ai-admin audit tail -n 50 --action users:delete
 
+    Example: ai-admin audit tail --request-id 01890a5d-ac96-774b-bcce-b302099a8057
+
     Example: ai-admin audit tail --follow --json
     """
     with server(url, key_file) as api:
-        query = [("action", each.value) for each in action or ()]
+        query = [
+            *(("action", each.value) for each in action or ()),
+            *(("key", str(each)) for each in key or ()),
+            *(("requestId", each) for each in request_id or ()),
+        ]
         if user is not None:
             query.append(("target", api.user(user)["id"]))
         events = list(api.listed(_AUDIT, query, lines))[::-1]

@@ -40,7 +40,7 @@ Query = Mapping[str, str]
 
 @dataclass
 class Statement:
-    """A statement on the table `users` that a request ran, with the plan it ran by."""
+    """A statement on a table that a request ran, with the plan it ran by."""
 
     sql: str
     plan: dict[str, Any]
@@ -64,16 +64,17 @@ class Statement:
 
 @dataclass
 class Recorder:
-    """Stands before `psycopg.Connection.execute` and explains each SELECT on users with the very same values."""
+    """Stands before `psycopg.Connection.execute` and explains each SELECT on a table with the very same values."""
 
     execute: Callable[..., Any]
+    table: str = "users"
     statements: list[Statement] = field(default_factory=list)
     count: int = 0
 
     def __call__(self, connection: Any, query: str, values: Any = None, **options: Any) -> Any:
         """What `execute` does, after reading the plan."""
         self.count += 1
-        if "users" in query and not query.startswith("EXPLAIN"):
+        if self.table in query and not query.startswith("EXPLAIN"):
             explained = f"EXPLAIN (ANALYZE, BUFFERS OFF, FORMAT JSON) {query}"
             row = self.execute(connection, explained, values, prepare=False).fetchone()
             self.statements.append(Statement(query, row["QUERY PLAN"][0]["Plan"]))
@@ -115,10 +116,10 @@ class Directory:
         return answer
 
     @contextmanager
-    def recorded(self) -> Iterator[Recorder]:
-        """Records what the requests inside run."""
+    def recorded(self, table: str = "users") -> Iterator[Recorder]:
+        """Records what the requests inside run on a table."""
         with pytest.MonkeyPatch.context() as patch:
-            recorder = Recorder(psycopg.Connection.execute)
+            recorder = Recorder(psycopg.Connection.execute, table)
             # A function becomes a method, which an object with __call__ does not.
             patch.setattr(psycopg.Connection, "execute", lambda *values, **options: recorder(*values, **options))  # noqa: PLW0108
             yield recorder
@@ -353,6 +354,43 @@ def test_sign_in_scans_nothing(directory: Directory, postgres: EmbeddedPostgres)
             statement = Statement(sql, row[0][0]["Plan"])
             assert not [node for node in statement.scans() if node["Node Type"] == "Seq Scan"], statement
             assert statement.rows() <= FEW, statement
+
+
+def test_events_of_every_filter_are_found_by_an_index(directory: Directory, postgres: EmbeddedPostgres) -> None:
+    """With a long log, the events of a leaked key or of one request would be looked for row by row."""
+    common, rare = "00000000-0000-7000-8000-00000000000a", "00000000-0000-7000-8000-00000000000b"
+    with postgres.connect(DATABASE) as connection:
+        # One key and one command have most of the events, as an import has; the others a few each.
+        connection.execute(
+            """
+            INSERT INTO audit_events (id, at, actor_id, key_id, action, target_id, changes, request_id)
+            SELECT gen_random_uuid(), now() - n * interval '1 second',
+                   CASE WHEN mod(n, 500) = 0 THEN %(rare)s ELSE %(common)s END::uuid,
+                   CASE WHEN mod(n, 500) = 0 THEN %(rare)s ELSE %(common)s END::uuid,
+                   CASE WHEN mod(n, 500) = 0 THEN 'users:purge' ELSE 'users:create' END, gen_random_uuid(), '{}',
+                   CASE WHEN mod(n, 2) = 0 THEN 'users import' ELSE 'request-' || n END
+            FROM generate_series(1, 100000) AS n
+            """,
+            {"common": common, "rare": rare},
+        )
+        connection.execute("ANALYZE audit_events")
+        target = connection.execute("SELECT target_id FROM audit_events ORDER BY at LIMIT 1").fetchone()
+        indexes = connection.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'audit_events'").fetchall()
+    assert target
+    used = set()
+    for name, value in (
+        ("key", rare), ("key", common), ("key", str(OWNER_ID)), ("requestId", "request-99999"),
+        ("requestId", "users import"), ("requestId", "nobody"), ("actor", rare), ("target", str(target[0])),
+        ("action", "users:purge"), ("sort", "at"),
+    ):  # fmt: skip
+        for sort in ("at", "-at"):
+            with directory.recorded("audit_events") as recorder:
+                answer = directory.api.get("/ai/admin/audit", params={"sort": sort, name: value})
+            assert answer.status_code == 200, answer.text
+            assert recorder.rows <= WALK_AND_COUNT, f"{name}={value}\n{recorder.describe()}"
+            assert not [one for each in recorder.statements for one in each.scans() if one["Node Type"] == "Seq Scan"]
+            used |= recorder.indexes
+    assert {name for (name,) in indexes} == {name for name in used if name.startswith("audit_events_")}
 
 
 def test_demo_users_agree_with_what_the_service_would_store(directory: Directory, postgres: EmbeddedPostgres) -> None:

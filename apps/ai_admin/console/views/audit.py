@@ -36,6 +36,8 @@ _BESIDE = frozenset({"cursor", "before", "size"})
 _LABELS = {
     "actor": N_("By"),
     "target": N_("User"),
+    "key": N_("Key"),
+    "requestId": N_("Request"),
     "action": N_("Action"),
     "at[gte]": N_("From"),
     "at[lt]": N_("Before"),
