@@ -13,6 +13,7 @@ from ai_admin import logs
 from ai_admin.access import guard
 from ai_admin.access.principals import Principals
 from ai_admin.access.rates import Rates
+from ai_admin.audit.refusals import Refusals
 from ai_admin.audit.views import audit
 from ai_admin.config import Settings, load_settings, unknown_settings
 from ai_admin.credentials.views import secrets
@@ -25,7 +26,7 @@ from ai_admin.totals import Estimates
 from ai_admin.users.views import users
 from ai_admin.vault.mounted import MountedKeyRing
 
-# Refusals a second that one process writes into the audit log; all of them are in the metrics.
+# Refusals that one process writes into the audit log in any second, at most.
 _RECORDED_REFUSALS = 20
 # Imports, exports and verifications that one process has under way at most; a server has twice as many threads as
 # connections.
@@ -69,7 +70,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
         MountedKeyRing(settings.root),
         Principals(database, config),
         Rates(config.rate_per_second),
-        Rates(_RECORDED_REFUSALS),
+        Refusals(_RECORDED_REFUSALS),
         Rates(config.reveals_per_second),
         Rates(config.writes_per_second),
         Rates.per_minute(config.own_writes_per_minute),

@@ -10,6 +10,7 @@ from flask import Flask, current_app
 
 from ai_admin.access.principals import Principals
 from ai_admin.access.rates import Rates
+from ai_admin.audit.refusals import Refusals
 from ai_admin.config import Settings
 from ai_admin.database import Database
 from ai_admin.errors import RateLimited
@@ -28,8 +29,8 @@ class Services:
     key_ring: MountedKeyRing
     principals: Principals
     rates: Rates
-    # Refusals that become events; a flood of them must not fill the log.
-    refusals: Rates
+    # Refusals that become events.
+    refusals: Refusals
     # Credentials that are given out, a caller: far fewer than other requests.
     reveals: Rates
     # Changes by a caller with a scope for them, changes by a caller to what is their own, and sign-ins to the console.

@@ -11,7 +11,7 @@ from ai_admin.access.actors import Actor
 from ai_admin.access.principals import Principal
 from ai_admin.access.scopes import GATEWAY_SCOPES, Scope
 from ai_admin.audit import events
-from ai_admin.database import CHANGE_ERRORS
+from ai_admin.database import CHANGE_ERRORS, Connection
 from ai_admin.errors import (
     ApiError,
     DatabaseUnavailable,
@@ -36,6 +36,8 @@ ERRORS: tuple[type[ApiError], ...] = (
 )
 # Methods that change nothing (RFC 9110, 9.2.1). What a gateway asks by POST changes nothing either.
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+# What is an event of its own: nobody known, or somebody who may not.
+REFUSALS: tuple[type[ApiError], ...] = (Unauthenticated, Forbidden)
 _log = logging.getLogger(__name__)
 
 
@@ -105,19 +107,38 @@ def _by_session() -> Principal:
     return sessions.principal_of(made.database, request.cookies.get(sessions.COOKIE), made.settings.config.oidc_issuer)
 
 
-def _record_refusal(response: Response) -> Response:
-    """Every refusal is an event. What cannot be written is in the log at least, and the answer stays."""
-    if response.status_code not in {Unauthenticated.status, Forbidden.status}:
-        return response
-    by = actor() if "principal" in g else _known(g.get("error"))
-    # A bucket for each caller, and one for all whom nobody knows: no flood of theirs hides what another one does.
-    if services().refusals.take(by.user_id):
-        try:
-            with services().database.transaction() as connection:
-                events.refused(connection, by, _what_was_refused(response), _target())
-        except CHANGE_ERRORS:
-            _log.warning("refusal not recorded", extra={"fields": {"requestId": request_id()}})
+def _record_answer(response: Response) -> Response:
+    """Record the refusal that an answer is, whatever its status: a page without a session leads to the sign-in."""
+    error = g.get("error")
+    if isinstance(error, REFUSALS) and not _is_first_visit(error):
+        record_refusal(error, _target())
     return response
+
+
+def _is_first_visit(error: ApiError) -> bool:
+    """Whether a browser without a session opened a page: nothing was presented, and so nothing refused."""
+    is_without = isinstance(error, Unauthenticated) and error.reason == sessions.NO_SESSION
+    return is_without and request.method in {"GET", "HEAD"}
+
+
+def record_refusal(error: ApiError, user_id: UUID | None, **where: object) -> None:
+    """Write the event of a refusal, where the rate allows it; `user_id` is the user it was about.
+
+    For a part of a request that is refused while the rest goes on; `where` says which part. A refusal that is the
+    answer is recorded without this. What cannot be written is in the log at least, and the answer stays.
+    """
+    try:
+        with services().database.transaction() as connection:
+            write_refusal(connection, error, user_id, **where)
+    except CHANGE_ERRORS:
+        _log.warning("refusal not recorded", extra={"fields": {"requestId": request_id()}})
+
+
+def write_refusal(connection: Connection, error: ApiError, user_id: UUID | None, **where: object) -> None:
+    """As `record_refusal`, in a transaction that is under way."""
+    by = actor() if "principal" in g else _known(error)
+    if services().refusals.take(by.user_id):
+        events.refused(connection, by, {**_what_was_refused(error), **where}, user_id)
 
 
 def _nobody() -> Actor:
@@ -138,13 +159,12 @@ def _target() -> UUID | None:
         return None
 
 
-def _what_was_refused(response: Response) -> dict[str, object]:
-    error = g.get("error")
+def _what_was_refused(error: ApiError) -> dict[str, object]:
     return {
         "method": request.method,
         "route": request.url_rule.rule if request.url_rule else None,
-        "status": response.status_code,
-        "reason": error.reason if isinstance(error, Unauthenticated) else error.detail if error else "",
+        "status": error.status,
+        "reason": error.reason if isinstance(error, Unauthenticated) else error.detail,
     }
 
 
@@ -157,4 +177,4 @@ def install(app: Flask) -> None:
         if operation_of(app, rule.endpoint) is None:
             raise RouteWithoutEntry(f"The view of {rule.rule} has no @describe with an entry")
     app.before_request(_admit)
-    app.after_request(_record_refusal)
+    app.after_request(_record_answer)

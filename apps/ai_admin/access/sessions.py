@@ -6,17 +6,25 @@ never gets the key, nor does the database get the token: a digest of it is kept 
 """
 
 import secrets
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from psycopg import errors as database_errors
 
+from ai_admin.access.actors import Actor
 from ai_admin.access.principals import Principal, principal_of_row
 from ai_admin.access.tokens import digest
-from ai_admin.database import Connection, Database
+from ai_admin.audit import events
+from ai_admin.audit.events import Action
+from ai_admin.database import Connection, Database, Row
 from ai_admin.errors import Unauthenticated
 from ai_admin.sql import queries
 
 COOKIE = "aia_session"
+# The reason where a browser has no session at all.
+NO_SESSION = "no session"
 # A session that is not used ends after this time, and any after the longest.
 IDLE = timedelta(hours=1)
 LONGEST = timedelta(hours=8)
@@ -24,10 +32,10 @@ _TOKEN_BYTES = 32
 _SQL = queries("sessions")
 
 
-def begin(connection: Connection, caller: Principal, most: int) -> str:
+def begin(connection: Connection, by: Actor, caller: Principal, most: int) -> str:
     """Make a session of a caller who came with a key or an identity; returns its token, which is always a new one.
 
-    The user then has at most `most` sessions: the oldest ones end.
+    `by` asked for it: nobody known until now. The user then has at most `most` sessions: the oldest ones end.
 
     Raises `Unauthenticated` where it would rest on nothing: a key that is revoked, a subject that is unbound.
     """
@@ -41,14 +49,33 @@ def begin(connection: Connection, caller: Principal, most: int) -> str:
     insert = _SQL["insert_of_identity" if caller.key_id is None else "insert"]
     if not connection.execute(insert, values).rowcount:
         raise Unauthenticated("key or subject gone meanwhile", caller.user_id)
-    connection.execute(_SQL["end_oldest"], {**values, "most": most})
+    _record(connection, replace(by, audit_key=caller.audit_key), Action.SESSIONS_BEGIN, values)
+    for ended in connection.execute(_SQL["end_oldest"], {**values, "most": most}).fetchall():
+        _record_end(connection, by, ended)
     return token
 
 
-def end(connection: Connection, token: str | None) -> None:
-    """End the session of a token, if there is one."""
-    if token:
-        connection.execute(_SQL["delete"], {"digest": digest(token)})
+def end(connection: Connection, by: Actor, token: str | None) -> None:
+    """End the session of a token, if there is one; `by` came with the token and nothing else."""
+    row = token and connection.execute(_SQL["delete"], {"digest": digest(token)}).fetchone()
+    if row:
+        _record_end(connection, by, row)
+
+
+def _record_end(connection: Connection, by: Actor, session: Row) -> None:
+    # One that was over already has ended by itself.
+    if not session["is_over"]:
+        _record(connection, by, Action.SESSIONS_END, session)
+
+
+def _record(connection: Connection, by: Actor, action: Action, session: Mapping[str, Any]) -> None:
+    """Write the event of a session that begins or ends, by its user and about them."""
+    by = replace(by, user_id=session["user_id"], key_id=session["key_id"])
+    rests_on: dict[str, object] = {"signIn": "key"}
+    if session["key_id"] is None:
+        identity = {"issuer": session["issuer"], "subject": session["subject"]}
+        rests_on = {"signIn": "provider", "identity": identity}
+    events.about_user(connection, by, action, session["user_id"], by.audit_key, rests_on)
 
 
 def principal_of(database: Database, token: str | None, issuer: str) -> Principal:
@@ -57,12 +84,16 @@ def principal_of(database: Database, token: str | None, issuer: str) -> Principa
     Raises `Unauthenticated`, also where the user, the key or the issuer is out meanwhile.
     """
     if not token:
-        raise Unauthenticated("no session")
+        raise Unauthenticated(NO_SESSION)
     values = {"digest": digest(token), "idle": IDLE, "longest": LONGEST, "issuer": issuer}
     with database.connection() as connection:
         row = connection.execute(_SQL["authenticate"], values).fetchone()
         if row is None:
             raise Unauthenticated("unknown session")
+        if row["is_over"]:
+            raise Unauthenticated("expired session", row["user_id"])
+        if not row["rests_on_any"]:
+            raise Unauthenticated("session of a former key or issuer", row["user_id"])
         identity = None if row["subject"] is None else (row["issuer"], row["subject"])
         caller = principal_of_row({**row, "identity": identity})
         if row["is_use_news"]:

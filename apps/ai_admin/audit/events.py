@@ -54,6 +54,8 @@ class Action(str, Enum):
     SECRETS_REVEAL = "secrets:reveal"
     IDENTITIES_BIND = "identities:bind"
     IDENTITIES_UNBIND = "identities:unbind"
+    SESSIONS_BEGIN = "sessions:begin"
+    SESSIONS_END = "sessions:end"
     ACCESS_REFUSE = "access:refuse"
 
 

@@ -44,6 +44,10 @@ WORDS: Mapping[str, str] = {
     "overlapSeconds": N_("Overlap in seconds"),
     "from": N_("From version"),
     "identity": N_("Identity"),
+    "signIn": N_("Sign-in"),
+    "line": N_("Line"),
+    "dryRun": N_("Dry run"),
+    "erased": N_("Erased"),
     "users:create": N_("created the user"),
     "users:update": N_("changed the user"),
     "users:suspend": N_("suspended the user"),
@@ -61,6 +65,8 @@ WORDS: Mapping[str, str] = {
     "secrets:reveal": N_("revealed a credential"),
     "identities:bind": N_("bound an identity"),
     "identities:unbind": N_("unbound an identity"),
+    "sessions:begin": N_("signed in"),
+    "sessions:end": N_("signed out"),
     "access:refuse": N_("was refused"),
 }
 # Members whose values have words of their own; those of the others are as people wrote them.

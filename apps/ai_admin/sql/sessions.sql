@@ -1,8 +1,8 @@
 -- Sessions of the console. A session is found by the digest of its token; nothing here gives a usable one.
 
 -- name: authenticate
--- What it rests on is there, or it is none: the key as it was presented, or the subject of today's issuer that is
--- bound to this user.
+-- What it rests on must be there still: the key as it was presented, or the subject of today's issuer that is bound to
+-- this user. One that is over is found until it is forgotten, so that the log can say whose it was.
 SELECT users.id AS user_id, users.tag, users.kind, users.role, users.status, users.models, users.audit_key,
        session.key_digest, api_keys.id AS key_id, api_keys.scopes, api_keys.models AS key_models,
        api_keys.expires_at AS key_expires_at,
@@ -12,7 +12,9 @@ SELECT users.id AS user_id, users.tag, users.kind, users.role, users.status, use
        END AS expires_at,
        identities.issuer, identities.subject,
        session.expires_at < LEAST(session.created_at + %(longest)s, now() + %(idle)s - interval '1 minute')
-           AS is_use_news
+           AS is_use_news,
+       session.expires_at <= now() AS is_over,
+       api_keys.id IS NOT NULL OR identities.subject IS NOT NULL AS rests_on_any
 FROM console_sessions AS session
 JOIN users ON users.id = session.user_id
 LEFT JOIN api_keys ON api_keys.id = session.key_id
@@ -25,9 +27,7 @@ LEFT JOIN identities ON identities.issuer = session.issuer
                     AND identities.subject = session.subject
                     AND identities.user_id = session.user_id
                     AND identities.issuer = %(issuer)s
-WHERE session.digest = %(digest)s
-  AND session.expires_at > now()
-  AND (api_keys.id IS NOT NULL OR identities.subject IS NOT NULL);
+WHERE session.digest = %(digest)s;
 
 -- name: note_use
 -- Once a minute a session; never beyond the longest time that one may last.
@@ -72,11 +72,13 @@ WHERE user_id = %(user_id)s
         AND expires_at > now()
       ORDER BY digest = %(digest)s DESC, created_at DESC
       LIMIT %(most)s
-  );
+  )
+RETURNING user_id, key_id, issuer, subject, expires_at <= now() AS is_over;
 
 -- name: delete
 DELETE FROM console_sessions
-WHERE digest = %(digest)s;
+WHERE digest = %(digest)s
+RETURNING user_id, key_id, issuer, subject, expires_at <= now() AS is_over;
 
 -- name: forget
 -- A few with each new session, so that the table stays small without a job of its own.

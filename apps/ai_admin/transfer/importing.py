@@ -32,6 +32,7 @@ from ai_admin.errors import (
     ApiError,
     DuplicateEmail,
     DuplicateTag,
+    Forbidden,
     Unauthenticated,
     VersionMismatch,
 )
@@ -56,6 +57,11 @@ _FOR_UPDATE = "\nFOR UPDATE"
 # What ends the import; every other error of the API is of one record.
 _ENDING: tuple[type[ApiError], ...] = (Unauthenticated, *CHANGE_ERRORS)
 _Item = TypeVar("_Item")
+
+
+# Told of a record that the actor has not the rights for, in the transaction of its batch: the error, the record's line,
+# and the user it names, if there is one. The service itself, which commands act as, lacks none.
+OnRefusal = Callable[[Connection, Forbidden, int, UUID | None], None]
 
 
 class ImportElsewhere(Exception):
@@ -116,11 +122,13 @@ def import_users(
     most_rejects: int | None = None,
     batch: int = BATCH,
     progress: Callable[[Progress], None] = lambda _: None,
+    on_refusal: OnRefusal = lambda *_: None,
 ) -> Outcome:
     """Bring the directory to what the file says. `file` can seek; `form` is one of `FORMATS`.
 
     Users are found by `match`, that of the format if not given; who has no email, by tag. Goes on with an import of
     the same file, format and actor that has not ended. All rejects are kept, or the first `most_rejects` of them.
+    `on_refusal` is told of each record that `by` has not the rights for, of a dry run too.
 
     Raises `FileInvalid` before anything is done, and behind the last whole batch `ImportElsewhere`, `Unauthenticated`
     where `by` was put out meanwhile, `DatabaseUnavailable` and `SchemaOutdated`.
@@ -135,7 +143,7 @@ def import_users(
         done = Summary() if place is None else place[1]
         file.seek(0)
         by = events.with_audit_key(connection, by)
-        run = _Run(connection, by, chosen, by_members, place and place[0], most_rejects)
+        run = _Run(connection, by, chosen, by_members, place and place[0], most_rejects, on_refusal)
         resumed_at = done.records
         progress(Progress(0, size, done))
         for each in _ahead(batches(file, by, chosen, resumed_at, batch)):
@@ -197,8 +205,10 @@ class _Run:
         match: Match,
         import_id: UUID | None,
         most_rejects: int | None,
+        on_refusal: OnRefusal,
     ) -> None:
         self._most_rejects = most_rejects
+        self._on_refusal = on_refusal
         self._connection = connection
         self._by = by
         self._only_new = form.only_new
@@ -264,6 +274,9 @@ class _Run:
                 raise
             except ApiError as error:
                 rejects.append(reject(new.line, error))
+                if isinstance(error, Forbidden):
+                    user = present.get(self._key(new.user))
+                    self._on_refusal(self._connection, error, new.line, user["id"] if user else None)
 
     # Users who are new
 

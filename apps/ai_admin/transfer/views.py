@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from tempfile import TemporaryFile
 from typing import IO, Annotated, Literal
+from uuid import UUID
 
 from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.exceptions import MethodNotAllowed
 
-from ai_admin.access.guard import actor
+from ai_admin.access.guard import actor, write_refusal
 from ai_admin.access.scopes import Scope
-from ai_admin.database import CHANGE_ERRORS
+from ai_admin.database import CHANGE_ERRORS, Connection
 from ai_admin.errors import (
     ApiError,
     ErrorCode,
+    Forbidden,
     ImportRunning,
     PayloadTooLarge,
     RateLimited,
@@ -177,9 +179,20 @@ def import_file() -> Response:
 
 def imported(file: IO[bytes], form: str, *, match: Match | None, dry_run: bool) -> Outcome:
     """What comes of an import by the caller. Raises as `import_users` does, but what a caller can be told."""
+
+    def record(connection: Connection, error: Forbidden, line: int, user_id: UUID | None) -> None:
+        write_refusal(connection, error, user_id, line=line, dryRun=dry_run)
+
     try:
         return import_users(
-            services().settings, actor(), file, form, match=match, dry_run=dry_run, most_rejects=_MOST_REJECTS
+            services().settings,
+            actor(),
+            file,
+            form,
+            match=match,
+            dry_run=dry_run,
+            most_rejects=_MOST_REJECTS,
+            on_refusal=record,
         )
     except FileInvalid as error:
         raise RequestInvalid.at("body", message=str(error)) from None

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from flask import Response, g, request
 
-from ai_admin.access.guard import actor
+from ai_admin.access.guard import REFUSALS, actor, record_refusal
 from ai_admin.access.scopes import Scope
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.forms import told
@@ -16,7 +16,7 @@ from ai_admin.console.sealed import NotOurs, seal, unseal
 from ai_admin.console.views.pages import HOME, console, own_path, page, require
 from ai_admin.console.views.user import of_ids
 from ai_admin.database import CHANGE_ERRORS, Row, repeat_lost
-from ai_admin.errors import ApiError, RequestInvalid
+from ai_admin.errors import ApiError, RequestInvalid, Unauthenticated
 from ai_admin.etags import Precondition, entity_tag
 from ai_admin.http.path import read_uuid
 from ai_admin.operations import describe
@@ -123,7 +123,12 @@ def _changed(user: Row, to: Status, version: int) -> Outcome:
         return Outcome(user, repeat_lost(partial(_change, user["id"], to, version)), None)
     except CHANGE_ERRORS:
         raise
+    except Unauthenticated:
+        # The administrator was suspended meanwhile: nothing more of this is theirs to do.
+        raise
     except ApiError as error:
+        if isinstance(error, REFUSALS):
+            record_refusal(error, user["id"])
         return Outcome(user, version, told(error))
 
 

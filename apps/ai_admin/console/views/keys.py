@@ -9,7 +9,7 @@ from flask import Response, request
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
 from ai_admin.console.forms import FAULTS, Faults, lines_of, read_fields, told
-from ai_admin.console.views.pages import console, see_user
+from ai_admin.console.views.pages import answered, console, see_user
 from ai_admin.console.views.user import user_page
 from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import ApiError, KeyNotFound, RequestInvalid, TooManyKeys, UserNotFound
@@ -51,7 +51,7 @@ def rotate_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
         with services().database.transaction() as connection:
             row, key = store.rotate(connection, actor(), user_id, key_id, wanted)
     except FAULTS as error:
-        return user_page(user_id, error.status, rotate_faults={key_id: Faults.of(error)})
+        return user_page(user_id, answered(error), rotate_faults={key_id: Faults.of(error)})
     return user_page(user_id, new_key={**row, "key": key})
 
 
@@ -64,7 +64,7 @@ def revoke_key(UserID: str, KeyID: str) -> Response:  # noqa: N803
         with services().database.transaction() as connection:
             store.revoke(connection, actor(), user_id, read_uuid("KeyID", KeyID))
     except FAULTS as error:
-        return user_page(user_id, error.status, notice=told(error))
+        return user_page(user_id, answered(error), notice=told(error))
     return see_user(user_id, saved="1")
 
 
@@ -80,5 +80,5 @@ def _make(user_id: UUID, members: dict[str, Any]) -> Response:
         with services().database.transaction() as connection:
             row, key = store.create(connection, actor(), user_id, new)
     except FAULTS as error:
-        return user_page(user_id, error.status, key_faults=Faults.of(error), key_form=request.form)
+        return user_page(user_id, answered(error), key_faults=Faults.of(error), key_form=request.form)
     return user_page(user_id, new_key={**row, "key": key})

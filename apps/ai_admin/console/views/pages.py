@@ -144,9 +144,15 @@ def _unexpected(error: Exception) -> Response:
     return _error(problems.unexpected(error))
 
 
+def answered(error: ApiError) -> int:
+    """Note that the page is the answer to an error, which may be a refusal to record; return its status."""
+    g.error = error
+    return error.status
+
+
 def _error(error: ApiError) -> Response:
     """A page that says what went wrong; whoever is not signed in is asked to."""
-    g.error = error
+    answered(error)
     if isinstance(error, Unauthenticated):
         return see_other(f"{HOME}/sign-in", **({"next": as_next()} if request.method == "GET" else {}))
     response = page("error", error.status, error=error, told=told(error), request_id=request_id())

@@ -8,7 +8,7 @@ back to; and the session's cookie is first sent by the page that follows, which 
 from dataclasses import astuple
 from datetime import datetime, timedelta, timezone
 
-from flask import Response, after_this_request, g, request, session
+from flask import Response, after_this_request, request, session
 
 from ai_admin.access import sessions
 from ai_admin.access.attempts import Attempt, BrokenOff, StaleAttempt, code_of, new_attempt
@@ -16,7 +16,7 @@ from ai_admin.access.principals import Principal
 from ai_admin.config import ConfigSettings
 from ai_admin.console.catalogue import N_, gettext
 from ai_admin.console.sealed import NotOurs, seal, unseal
-from ai_admin.console.views.pages import HOME, console, own_path, page, see_other
+from ai_admin.console.views.pages import HOME, answered, console, own_path, page, see_other
 from ai_admin.console.views.sign_in import keep_session, nobody, sign_in_page
 from ai_admin.errors import ApiError, IdentityProviderUnavailable, RouteNotFound, Unauthenticated
 from ai_admin.operations import describe
@@ -72,8 +72,7 @@ def come_from_provider() -> Response:
         attempt, target = _attempt()
         response = _enter(config, _caller(config, attempt), target)
     except (Unauthenticated, IdentityProviderUnavailable) as error:
-        g.error = error
-        return sign_in_page(error.status, HOME, provider_fault=gettext(_FAULTS[type(error)]))
+        return sign_in_page(answered(error), HOME, provider_fault=gettext(_FAULTS[type(error)]))
     return response
 
 
@@ -115,7 +114,7 @@ def _caller(config: ConfigSettings, attempt: Attempt) -> Principal:
 def _enter(config: ConfigSettings, caller: Principal, target: str) -> Response:
     services().sign_ins.require(caller.user_id)
     with services().database.transaction() as connection:
-        token = sessions.begin(connection, caller, config.sessions_per_user)
+        token = sessions.begin(connection, nobody(), caller, config.sessions_per_user)
     # The cookie with the form token was not sent either; whoever has planted it knows it (CWE-384).
     session.clear()
     response = page("signed_in", next=target)

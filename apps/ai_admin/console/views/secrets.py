@@ -7,7 +7,7 @@ from flask import Response, g, request
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
 from ai_admin.console.forms import FAULTS, Faults, read_fields, told
-from ai_admin.console.views.pages import console, holds, page, see_user
+from ai_admin.console.views.pages import answered, console, holds, page, see_user
 from ai_admin.console.views.user import user_page
 from ai_admin.credentials import store
 from ai_admin.credentials.content import as_sent
@@ -57,7 +57,7 @@ def set_secret(UserID: str) -> Response:  # noqa: N803
             store.put(connection, ring, actor(), user_id, name, new, _history())
     except _REFUSED as error:
         kept = {"name": form.get("name", ""), "provider": form.get("provider", "")}
-        return user_page(user_id, error.status, secret_faults=Faults.of(error), secret_form=kept)
+        return user_page(user_id, answered(error), secret_faults=Faults.of(error), secret_form=kept)
     return see_user(user_id, saved="1")
 
 
@@ -79,7 +79,7 @@ def reveal_secret(UserID: str, Name: str) -> Response:  # noqa: N803
         with services().database.transaction() as connection:
             row, content = store.reveal(connection, ring, actor(), user_id, name, asked.reason)
     except FAULTS as error:
-        return user_page(user_id, error.status, reveal_faults={name: next(iter(Faults.of(error).values()))})
+        return user_page(user_id, answered(error), reveal_faults={name: next(iter(Faults.of(error).values()))})
     return user_page(user_id, revealed={**row, **as_sent(content)})
 
 
@@ -93,7 +93,7 @@ def remove_secret(UserID: str, Name: str) -> Response:  # noqa: N803
             store.require_version(connection, actor(), user_id, name, _seen(name))
             store.remove(connection, actor(), user_id, name)
     except VersionMismatch as error:
-        return user_page(user_id, error.status, notice=told(error))
+        return user_page(user_id, answered(error), notice=told(error))
     return see_user(user_id, saved="1")
 
 

@@ -3,13 +3,13 @@
 `provider.py` has the other way in.
 """
 
-from flask import Response, g, request, session
+from flask import Response, request, session
 
 from ai_admin.access import sessions
 from ai_admin.access.actors import Actor
 from ai_admin.console.application import is_over_tls
 from ai_admin.console.forms import told
-from ai_admin.console.views.pages import HOME, as_next, console, own_path, page, see_other
+from ai_admin.console.views.pages import HOME, answered, as_next, console, own_path, page, see_other
 from ai_admin.errors import RateLimited, Unauthenticated
 from ai_admin.http.request_log import request_id
 from ai_admin.operations import describe
@@ -35,11 +35,10 @@ def sign_in() -> Response:
         services().sign_ins.require(caller.user_id)
         with services().database.transaction() as connection:
             # In this order: two sign-ins of a user both lock the user first.
-            token = sessions.begin(connection, caller, services().settings.config.sessions_per_user)
-            sessions.end(connection, request.cookies.get(sessions.COOKIE))
+            token = sessions.begin(connection, nobody(), caller, services().settings.config.sessions_per_user)
+            sessions.end(connection, nobody(), request.cookies.get(sessions.COOKIE))
     except Unauthenticated as error:
-        g.error = error
-        return sign_in_page(401, target, fault=told(error))
+        return sign_in_page(answered(error), target, fault=told(error))
     session.clear()
     response = see_other(target)
     keep_session(response, token, secure=is_over_tls())
@@ -74,7 +73,7 @@ def keep_session(response: Response, token: str, *, secure: bool) -> None:
 def sign_out() -> Response:
     """End the session in the database, and forget it in the browser. Works whether or not it still holds."""
     with services().database.transaction() as connection:
-        sessions.end(connection, request.cookies.get(sessions.COOKIE))
+        sessions.end(connection, nobody(), request.cookies.get(sessions.COOKIE))
     session.clear()
     response = see_other(f"{HOME}/sign-in")
     response.delete_cookie(sessions.COOKIE, path=HOME)

@@ -13,7 +13,7 @@ from ai_admin.access.scopes import GATEWAY_SCOPES, ROLE_SCOPES, Scope
 from ai_admin.audit import log
 from ai_admin.audit.schemas import EventFilter
 from ai_admin.console.forms import FAULTS, Faults, attributes_of, lines_of, read_fields, told
-from ai_admin.console.views.pages import console, holds, page, see_user
+from ai_admin.console.views.pages import answered, console, holds, page, see_user
 from ai_admin.credentials import store as secret_store
 from ai_admin.database import CHANGE_ERRORS, Connection, Row
 from ai_admin.errors import (
@@ -80,9 +80,9 @@ def change_profile(UserID: str) -> Response:  # noqa: N803
         with services().database.transaction() as connection:
             directory.change(connection, actor(), user_id, update, _unchanged())
     except VersionMismatch as error:
-        return user_page(user_id, error.status, form=sent, conflict=True)
+        return user_page(user_id, answered(error), form=sent, conflict=True)
     except FAULTS as error:
-        return user_page(user_id, error.status, form=sent, faults=Faults.of(error))
+        return user_page(user_id, answered(error), form=sent, faults=Faults.of(error))
     return see_user(user_id, saved="1")
 
 
@@ -108,7 +108,7 @@ def change_status(UserID: str) -> Response:  # noqa: N803
                 update = read_fields(AiUserUpdate, {"status": status})
                 directory.change(connection, actor(), user_id, update, _unchanged())
     except _REFUSED as error:
-        return user_page(user_id, error.status, notice=told(error))
+        return user_page(user_id, answered(error), notice=told(error))
     return see_user(user_id, saved="1")
 
 

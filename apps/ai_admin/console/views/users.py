@@ -14,7 +14,7 @@ from ai_admin.access.scopes import Scope
 from ai_admin.console.catalogue import N_, gettext
 from ai_admin.console.forms import FAULTS, Faults, attributes_of, lines_of, read_fields
 from ai_admin.console.shown import WORDS, word
-from ai_admin.console.views.pages import HOME, console, page, see_other, see_user
+from ai_admin.console.views.pages import HOME, answered, console, page, see_other, see_user
 from ai_admin.cursors import Position
 from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import ApiError, DatabaseUnavailable, DuplicateEmail, DuplicateTag, RequestInvalid
@@ -157,7 +157,7 @@ def create_user() -> Response:
 def _new(form: Any, faults: dict[str, str], error: ApiError | None = None) -> Response:
     return page(
         "new_user",
-        error.status if error else 200,
+        answered(error) if error else 200,
         form=form,
         faults=faults,
         error=error,
