@@ -18,7 +18,7 @@ from ai_admin.audit.views import audit
 from ai_admin.config import Settings, load_settings, unknown_settings
 from ai_admin.credentials.views import secrets
 from ai_admin.database import Database, repeat_lost
-from ai_admin.http import cors, heads, host, once, problems, request_log, security_headers
+from ai_admin.http import cors, heads, host, once, problems, request_log, security_headers, source
 from ai_admin.introspection.views import introspection
 from ai_admin.keys.views import keys, own
 from ai_admin.services import Services
@@ -78,6 +78,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
         Estimates(),
         BoundedSemaphore(min(_LONG_WORK, config.pool_size)),
     ).attach(app)
+    source.install(app, config.trusted_proxies)
     # The last to be installed sees an answer first: CORS and the log line come after every other change.
     request_log.install(app)
     host.install(app)

@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from ai_admin.access.addresses import require_https
+from ai_admin.access.proxies import networks
 from ai_admin.vault.keyring import KeyRing, require_random
 
 SECRET_NAME = "fission-ai-work-env"  # noqa: S105  the name of the Secret, not its content
@@ -123,6 +124,11 @@ def _origins(value: str) -> str:
     return value
 
 
+def _proxies(value: str) -> str:
+    networks(value)
+    return value
+
+
 def _key_set_url(value: str, info: ValidationInfo) -> str:
     """The last setting of the identity provider: all of them are there, or none is."""
     named = [info.data.get("oidc_issuer"), info.data.get("oidc_audience"), value]
@@ -213,6 +219,11 @@ class ConfigSettings(BaseModel):
     )
     allowed_origins: Annotated[str, AfterValidator(_origins)] = Field(
         default="*", description="Origins that browsers may call from, separated by spaces; * is any."
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_proxies)] = Field(
+        default="",
+        description="Addresses and networks (CIDR) of the proxies before the service, separated by spaces: from them "
+        "alone X-Forwarded-For is believed. Empty: the caller's address is that of the connection.",
     )
     pool_size: int = Field(default=8, ge=1, le=100, description="Most connections of one process.")
     pg_pooling: Literal["session", "transaction"] = Field(

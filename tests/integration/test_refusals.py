@@ -209,6 +209,49 @@ def test_flood_of_strangers_leaves_room_for_a_known_caller(clock: Clock) -> None
     assert [taken.take(OWNER_ID) for _ in range(4)] == [True] * 4
 
 
+# Where it came from
+
+
+@pytest.mark.config(TRUSTED_PROXIES="127.0.0.1 10.0.0.0/8", CREDENTIAL_CACHE_S="0")
+def test_source_behind_a_trusted_proxy_is_the_callers(browser: Browser, caplog: pytest.LogCaptureFixture) -> None:
+    """Behind an ingress every event and log line would name the ingress, and an attacker's address be nowhere."""
+    api, forwarded = browser.api, {"X-Forwarded-For": "198.51.100.66, 203.0.113.7, 10.0.0.2"}
+    user = user_of(api, "ada", role="auditor")
+    key = key_of(api, user)["key"]
+    api.get("/ai/me", headers=forwarded)
+    line: Any = caplog.records[-1]
+    assert line.fields["client"] == "203.0.113.7"
+    api.post(USERS, json={"tag": "bob", "kind": "service"}, headers=forwarded)
+    api.get("/ai/me", headers=bearer("x") | forwarded)
+    browser.http.headers.update(forwarded)
+    assert browser.sign_in(key).status_code == 303
+    api.put(f"{USERS}/{user}", json={"status": "suspended"})
+    assert browser.get("/account").status_code == 303
+    found = {event["action"]: event["source"] for event in events(api) if event["source"] != "127.0.0.1"}
+    assert found == dict.fromkeys(("users:create", "access:refuse", "sessions:begin"), "203.0.113.7")
+    (last,) = refusals(api, actor=user)
+    assert last["source"] == "203.0.113.7"
+
+
+@pytest.mark.parametrize(
+    "value", ["unknown", "", ",", "x" * 4_000, "10.0.0.1" + ",10.0.0.1" * 400, "[", "[]:", "203.0.113.7, _"]
+)
+@pytest.mark.config(TRUSTED_PROXIES="127.0.0.1 ::1")
+def test_malformed_forwarded_address_names_the_proxy(browser: Browser, value: str) -> None:
+    """A header that is no list of addresses would be a 500, or stand in the log as it was sent."""
+    answer = browser.api.get("/ai/me", headers={"Authorization": "x", "X-Forwarded-For": value})
+    assert answer.status_code == 401
+    (event,) = refusals(browser.api)
+    assert event["source"] in {"127.0.0.1", "10.0.0.1"}
+
+
+def test_forwarded_address_without_trusted_proxies_is_not_read(browser: Browser) -> None:
+    """Anybody would choose their own address."""
+    browser.api.get("/ai/me", headers={"Authorization": "x", "X-Forwarded-For": "203.0.113.7"})
+    (event,) = refusals(browser.api)
+    assert event["source"] == "127.0.0.1"
+
+
 # Sessions
 
 
@@ -266,7 +309,7 @@ def test_log_is_filtered_by_key_and_by_request(browser: Browser) -> None:
     assert events(api, requestId="request-3", key=keys[0]["id"]) == []
     both = api.get("/ai/admin/audit", params={"requestId": ["request-1", "request-2"]}).json()["data"]
     assert [event["target"] for event in both] == made_by[2:0:-1]
-    for wrong in ({"key": "x"}, {"requestId": ""}, {"requestId": "x" * 65}, {"requestId": "\0"}, {"request_id": "x"}):
+    for wrong in ({"key": "x"}, {"requestId": ""}, {"requestId": "x" * 193}, {"requestId": "\0"}, {"request_id": "x"}):
         assert api.get("/ai/admin/audit", params=wrong).status_code == 400
 
 

@@ -145,7 +145,8 @@ def test_bad_values_of_the_secret(tmp_path: Path, key: str, value: str) -> None:
      ("POOL_SIZE", "1.5"), ("POOL_TIMEOUT_MS", "99"), ("CONNECT_TIMEOUT_S", "1"), ("STATEMENT_TIMEOUT_MS", "0"),
      ("STATEMENT_TIMEOUT_MS", "60001"), ("LOCK_TIMEOUT_MS", "-1"), ("MAX_BODY_BYTES", "100"),
      ("ALLOWED_ORIGINS", "console.example"), ("ALLOWED_ORIGINS", "https://a.example/"),
-     ("ALLOWED_ORIGINS", "* https://a.example/"), ("OIDC_JWKS_URL", "https://id.example/keys")],
+     ("ALLOWED_ORIGINS", "* https://a.example/"), ("TRUSTED_PROXIES", "proxy.example"), ("TRUSTED_PROXIES", "::/0"),
+     ("OIDC_JWKS_URL", "https://id.example/keys")],
 )  # fmt: skip
 def test_bad_values_of_the_config_map(tmp_path: Path, key: str, value: str) -> None:
     """No timeout can be switched off, and no origin be one that browsers never send."""

@@ -19,7 +19,7 @@ _CHANGES: dict[str, Any] = {
     "examples": [{"role": {"before": "member", "after": "auditor"}}],
 }
 # As in the log: a caller's or the router's, one that the service made, or the name of a command.
-RequestId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\u0000]*$")]
+RequestId = Annotated[str, Field(min_length=1, max_length=192, pattern=r"^[^\u0000]*$")]
 
 
 class EventOrder(str, Enum):
