@@ -1,6 +1,7 @@
 """Validates Fission's resources as the API server of Kubernetes does: against the CRDs' schemas and their CEL rules."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from celpy.adapter import json_to_cel
 
 from tests.conftest import ROOT
+from tests.fission.stored import in_usual_form
 
 # Fission's own files (Apache-2.0) lie beside the project where CI runs, and nowhere on a user's machine.
 FOLDER = ROOT.parent / "shared" / "fission" / "crds"
@@ -32,6 +34,25 @@ def kinds() -> set[str]:
 def schema(kind: str) -> dict[str, Any]:
     """The schema of a kind."""
     return _schemas()[kind]
+
+
+def stored(resource: dict[str, Any]) -> dict[str, Any]:
+    """Return a resource as the cluster keeps it: in its usual form, with the defaults of its CRD, if it is at hand."""
+    kept = in_usual_form(resource)
+    if kept["kind"] in kinds():
+        _set_defaults(kept, schema(kept["kind"]))
+    return kept
+
+
+def _set_defaults(value: Any, schema: dict[str, Any]) -> None:
+    for item in value if isinstance(value, list) else ():
+        _set_defaults(item, schema.get("items", {}))
+    if isinstance(value, dict):
+        for name, member in schema.get("properties", {}).items():
+            if "default" in member:
+                value.setdefault(name, deepcopy(member["default"]))
+            if name in value:
+                _set_defaults(value[name], member)
 
 
 def faults(resource: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The form in which a cluster keeps Fission's resources.
+"""The usual form of Fission's resources, which a cluster gives them.
 
 `fission spec apply` compares what it reads with what the cluster has, member by member. It changes what differs at
 every apply, and a function or package that is changed gets new pods.
@@ -8,38 +8,23 @@ from copy import deepcopy
 from fractions import Fraction
 from typing import Any
 
-from tests.fission import crds
-
 Document = dict[str, Any]
 
 
-def stored(resource: Document) -> Document:
-    """Return a resource as the cluster keeps it: defaults of its CRD set, methods sorted, amounts in their usual form.
+def in_usual_form(resource: Document) -> Document:
+    """Return a resource with methods sorted, amounts in their usual form, and the default that is known to matter.
 
-    Seen in Fission 1.27 with Kubernetes 1.36. Without the CRDs at hand, the one default that is known to matter is set.
+    Seen in Fission 1.27 with Kubernetes 1.36. `crds.stored` sets all other defaults as well.
     """
     kept = deepcopy(resource)
     spec = kept.get("spec", {})
     if kept["kind"] == "TimeTrigger":
         spec.setdefault("subpath", "/")
-    if kept["kind"] in crds.kinds():
-        _set_defaults(kept, crds.schema(kept["kind"]))
     if "methods" in spec:
         spec["methods"] = sorted(spec["methods"])
     for amounts in spec.get("resources", {}).values():
         amounts.update({name: _amount(text) for name, text in amounts.items()})
     return kept
-
-
-def _set_defaults(value: Any, schema: dict[str, Any]) -> None:
-    for item in value if isinstance(value, list) else ():
-        _set_defaults(item, schema.get("items", {}))
-    if isinstance(value, dict):
-        for name, member in schema.get("properties", {}).items():
-            if "default" in member:
-                value.setdefault(name, deepcopy(member["default"]))
-            if name in value:
-                _set_defaults(value[name], member)
 
 
 def _amount(text: str) -> str:

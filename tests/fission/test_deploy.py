@@ -22,10 +22,9 @@ from ai_admin.config import CONFIG_NAME, SECRET_NAME, ConfigSettings, load_setti
 from ai_admin.deploy import archive
 from ai_admin.deploy.archive import pack
 from ai_admin.deploy.profiles import SCHEMA, STAGES, profile_path, schema_text
-from ai_admin.deploy.rendering import SECRET_KEYS
+from ai_admin.deploy.rendering import FUNCTIONS_LATER, SECRET_KEYS
 from tests.conftest import ROOT, write_mount
 from tests.fission import crds, specs
-from tests.fission.stored import stored
 from tests.fission.test_specs import needs_crds
 from tests.keyrings import entry, text_of
 
@@ -124,7 +123,24 @@ def test_a_stage_has_the_functions_and_routes_of_specs(tmp_path: Path, stage: st
     assert shape(documents(folder)) == shape(specs.resources())
     for made, source in zip(of_kind("Function", folder), specs.of_kind("Function"), strict=True):
         assert [member for member in made["spec"] if member in source["spec"]] == list(source["spec"])
-    assert {file.name for file in folder.iterdir()} == {file.name for file in specs.FOLDER.iterdir()}
+    files = {file.name for file in folder.iterdir()} - {FUNCTIONS_LATER}
+    assert files == {file.name for file in specs.FOLDER.iterdir()}
+
+
+def test_what_waits_for_the_build_is_functions_and_triggers(tmp_path: Path) -> None:
+    """Environment and package are applied alone first: pods that start before the package is built wait for minutes."""
+    rendered(tmp_path / "out", "dev", "--without-secret")
+    folder = tmp_path / "out" / "specs"
+    later = (folder / FUNCTIONS_LATER).read_text().splitlines()
+    kinds = {name: {each["kind"] for each in yaml.safe_load_all((folder / name).read_text())} for name in later}
+    assert set().union(*kinds.values()) == {"Function", "HTTPTrigger", "TimeTrigger"}
+    first = {
+        each["kind"]
+        for file in folder.glob("*.yaml")
+        if file.name not in later
+        for each in [yaml.safe_load(file.read_text().partition("---")[0])]
+    }
+    assert {"DeploymentConfig", "Environment", "ArchiveUploadSpec"} == first
 
 
 def _references(resource: Document) -> object:
@@ -210,7 +226,7 @@ def test_rendered_resources_are_in_the_form_that_the_cluster_keeps(tmp_path: Pat
     rendered(tmp_path / "out", stage, "--without-secret")
     resources = [document for document in documents(tmp_path / "out" / "specs") if "metadata" in document]
     assert resources
-    assert resources == [stored(resource) for resource in resources]
+    assert resources == [crds.stored(resource) for resource in resources]
 
 
 def test_amounts_of_a_profile_are_rendered_as_the_cluster_keeps_them(tmp_path: Path, project: Path) -> None:
@@ -219,7 +235,7 @@ def test_amounts_of_a_profile_are_rendered_as_the_cluster_keeps_them(tmp_path: P
     edit(project / profile_path("dev"), lambda profile: profile["everyFunction"].update(resources=amounts))
     rendered(tmp_path / "out", "dev", "--without-secret", project=project)
     functions = of_kind("Function", tmp_path / "out")
-    assert functions == [stored(function) for function in functions]
+    assert functions == [crds.stored(function) for function in functions]
     assert functions[0]["spec"]["resources"]["requests"] == {"cpu": "500m", "memory": "1Gi"}
 
 

@@ -12,7 +12,6 @@ from ai_admin.console.views import console
 from tests.conftest import ROOT
 from tests.fission import crds
 from tests.fission.specs import FOLDER, functions, of_kind, resources, triggers
-from tests.fission.stored import stored
 
 KINDS = {"Environment", "Package", "Function", "HTTPTrigger", "TimeTrigger"}
 CONSOLE = "ai-admin-console"
@@ -108,20 +107,20 @@ def test_one_file_a_function_with_its_triggers() -> None:
 )
 def test_a_resource_is_in_the_form_that_the_cluster_keeps(resource: dict[str, Any]) -> None:
     """A second `fission spec apply` with nothing changed would change this one, and replace pods."""
-    assert resource == stored(resource)
+    assert resource == crds.stored(resource)
 
 
 def test_the_stored_form_shows_what_is_written_otherwise() -> None:
     """Unsorted methods, a missing default and an unusual amount are found: the test above can fail."""
     [timer] = of_kind("TimeTrigger")
     without_subpath = {name: value for name, value in timer["spec"].items() if name != "subpath"}
-    assert stored({**timer, "spec": without_subpath}) == timer
+    assert crds.stored({**timer, "spec": without_subpath}) == timer
     trigger = of_kind("HTTPTrigger")[0]
     unsorted = list(reversed(trigger["spec"]["methods"]))
-    assert stored({**trigger, "spec": {**trigger["spec"], "methods": unsorted}}) == trigger
+    assert crds.stored({**trigger, "spec": {**trigger["spec"], "methods": unsorted}}) == trigger
     limits = {"cpu": "1000m", "memory": "1024Mi"}
     resource = {"kind": "Environment", "spec": {"resources": {"limits": limits}, "version": 3}}
-    assert stored(resource)["spec"]["resources"] == {"limits": {"cpu": "1", "memory": "1Gi"}}
+    assert crds.stored(resource)["spec"]["resources"] == {"limits": {"cpu": "1", "memory": "1Gi"}}
 
 
 @needs_crds

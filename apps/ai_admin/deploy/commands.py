@@ -1,6 +1,8 @@
-"""`ai-admin deploy`: stages rendered and compared."""
+"""`ai-admin deploy`: stages rendered, compared, applied and verified."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +10,8 @@ import typer
 from pydantic import SecretStr
 
 from ai_admin.config import ConfigError
+from ai_admin.deploy import verifying
+from ai_admin.deploy.applying import Deployment, NotDone, documents
 from ai_admin.deploy.profiles import Profile, schema_text
 from ai_admin.deploy.rendering import (
     SECRET_KEYS,
@@ -19,12 +23,29 @@ from ai_admin.deploy.rendering import (
     render,
     write,
 )
-from ai_admin.terminal import Exit, failure, stderr
+from ai_admin.deploy.tools import Tools
+from ai_admin.terminal import Exit, failure, print_json, print_table, printable, stderr
 
-app = typer.Typer(help="Render and compare the stages of .fission/*.json.", no_args_is_help=True)
+app = typer.Typer(help="Render, compare, apply and verify the stages of .fission/*.json.", no_args_is_help=True)
 
 Project = Annotated[
     Path, typer.Option("--project", help="The project's folder, which holds .fission/, specs/ and apps/.")
+]
+SecretFile = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=PATH", help="File with the value of a key of the Secret; may be repeated."),
+]
+SecretsFolder = Annotated[
+    Path | None, typer.Option(help="Folder with a file for each key of the Secret; --secret-file goes before.")
+]
+Prompt = Annotated[
+    bool, typer.Option("--prompt", help="Ask, without showing it, for what no file gives; empty takes the default.")
+]
+RouterUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--url", help="Address of Fission's router, or of the ingress in front; else the profile's PUBLIC_URL."
+    ),
 ]
 StageName = Annotated[str, typer.Argument(metavar="STAGE", help="local, dev, test, staging or production.")]
 
@@ -33,16 +54,9 @@ StageName = Annotated[str, typer.Argument(metavar="STAGE", help="local, dev, tes
 def render_stage(
     stage: StageName,
     out: Annotated[Path, typer.Option(help="Folder to make; an earlier rendering in it is replaced.")],
-    secret_file: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=PATH", help="File with the value of a key of the Secret; may be repeated."),
-    ] = None,
-    secrets_dir: Annotated[
-        Path | None, typer.Option(help="Folder with a file for each key of the Secret; --secret-file goes before.")
-    ] = None,
-    prompt: Annotated[
-        bool, typer.Option("--prompt", help="Ask, without showing it, for what no file gives; empty takes the default.")
-    ] = False,
+    secret_file: SecretFile = None,
+    secrets_dir: SecretsFolder = None,
+    prompt: Prompt = False,
     without_secret: Annotated[
         bool, typer.Option("--without-secret", help="Render no Secret, whatever else is given: the cluster has it.")
     ] = False,
@@ -52,13 +66,140 @@ def render_stage(
 
     Example: ai-admin deploy render staging --out .local/deploy/staging --secrets-dir ~/secrets/staging
     """
-    try:
+    with _told():
         profile = read_stage(project, stage)
         secret = None if without_secret else _secret(secrets_dir, secret_file or [], prompt=prompt)
         write(render(project, profile, secret), pack(project), profile.stage, project, out)
+    stderr.print(_next_steps(out, profile), soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors in one sentence and an exit code."""
+    try:
+        yield
+    except NotDone as error:
+        raise failure(error, Exit.REFUSED) from None
     except (ConfigError, DeployError) as error:
         raise failure(error, Exit.TROUBLE) from None
-    stderr.print(_next_steps(out, profile), soft_wrap=True, markup=False)
+
+
+@app.command("apply")
+def apply_stage(
+    stage: StageName,
+    url: RouterUrl = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to render into; .local/deploy/STAGE of the project otherwise.")
+    ] = None,
+    secret_file: SecretFile = None,
+    secrets_dir: SecretsFolder = None,
+    prompt: Prompt = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, and show each command, but change nothing in the cluster.")
+    ] = False,
+    any_order: Annotated[
+        bool, typer.Option("--any-order", help="Apply a Secret even where old pods cannot follow it, as after a leak.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=1, help="Longest wait for the build, and for answers, in s.")] = 300,
+    project: Project = Path(),
+) -> None:
+    """Deploy a stage to the cluster of kubectl's context: check, settings, package, functions, answers.
+
+    Without values of the Secret, the one in the cluster stays. Exit 1 if a build fails or a function does not answer.
+
+    Example: ai-admin deploy apply staging --url https://ai-admin-staging.example.com
+
+    Example: ai-admin deploy apply staging --secrets-dir ~/secrets/staging --dry-run
+    """
+    untouched = step = "nothing was changed"
+    try:
+        with _told():
+            profile = read_stage(project, stage)
+            address = url or profile.config.public_url
+            if not address:
+                raise DeployError(
+                    "give --url, the address of Fission's router; without an ingress: "
+                    "`kubectl --namespace fission port-forward service/router 8888:80`, and http://127.0.0.1:8888"
+                )
+            _check_address(address)
+            given = bool(secrets_dir or secret_file or prompt)
+            secret = _secret(secrets_dir, secret_file or [], prompt=prompt) if given else None
+            folder = out or project / ".local" / "deploy" / profile.stage
+            write(render(project, profile, secret), pack(project), profile.stage, project, folder)
+            deployment = Deployment(profile, folder, secret, Tools(_show, dry_run), _say, timeout, any_order)
+            routes = verifying.routes_of(documents(folder / "specs"))
+            _say(f"1. Checking the cluster for stage {profile.stage}, namespace {profile.namespace}")
+            deployment.check()
+            step = "settings were being applied; functions are as they were, and their pods may be replaced"
+            _say("2. Settings")
+            deployment.apply_settings()
+            step = "the package may be built in the cluster; the functions are as they were"
+            _say("3. Environment and package")
+            deployment.apply_package()
+            deployment.await_build()
+            step = "some functions may be as they were, and others new"
+            _say("4. Functions")
+            deployment.apply_functions()
+            step = "all is applied; whether each function answers is not known: ai-admin deploy verify"
+            _say("5. Answers")
+            deployment.await_answers(address, routes)
+    except KeyboardInterrupt:
+        step = untouched if dry_run else step
+        raise failure(f"interrupted; {step}. The same command goes on from any state", Exit.INTERRUPTED) from None
+    _say(untouched if dry_run else f"stage {profile.stage} is deployed")
+
+
+@app.command()
+def verify(
+    url: Annotated[str, typer.Option("--url", help="Address of Fission's router, or of the ingress in front of it.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: an object a line for each function.")] = False,
+    project: Project = Path(),
+) -> None:
+    """Ask every route through the router; print for each function whether it answers, its version and latency.
+
+    Changes nothing and needs no key. Exit 0 if every function with a route answers as this version, 1 if one does not,
+    2 if nothing answers at the address.
+
+    Example: ai-admin deploy verify --url https://ai-admin-staging.example.com
+    """
+    with _told():
+        routes = verifying.routes_of(documents(project / "specs"))
+        if not routes:
+            raise DeployError(f"{project / 'specs'} holds no functions; run this in the project's folder, or --project")
+    try:
+        with verifying.client(url) as client:
+            reports = [verifying.ask(client, name, own) for name, own in sorted(routes.items())]
+    except verifying.Unreachable as error:
+        raise failure(f"{url} cannot be reached: {error}", Exit.TROUBLE) from None
+    except ValueError as error:
+        raise failure(f"--url {url}: {error}", Exit.TROUBLE) from None
+    if as_json:
+        for report in reports:
+            print_json(report.described())
+    else:
+        print_table(("function", "state", "routes", "version", "ms", "fault"), [_row(report) for report in reports])
+    failing = [report.function for report in reports if report.fault]
+    if failing:
+        raise failure(f"{len(failing)} of {len(reports)} functions fail: {', '.join(failing)}", Exit.REFUSED)
+
+
+def _check_address(url: str) -> None:
+    try:
+        verifying.client(url).close()
+    except ValueError as error:
+        raise DeployError(f"--url {url}: {error}") from None
+
+
+def _row(report: verifying.Report) -> dict[str, object]:
+    return report.described() | {"ms": report.milliseconds or ""}
+
+
+def _say(text: str) -> None:
+    stderr.print(text, soft_wrap=True, markup=False, style="bold" if text[:1].isdigit() else None)
+
+
+def _show(text: str) -> None:
+    stderr.print(printable(text), soft_wrap=True, markup=False, style="dim")
 
 
 @app.command()
@@ -67,10 +208,8 @@ def diff(stage_a: StageName, stage_b: StageName, project: Project = Path()) -> N
 
     Example: ai-admin deploy diff staging production
     """
-    try:
+    with _told():
         text = difference(project, read_stage(project, stage_a), read_stage(project, stage_b))
-    except (ConfigError, DeployError) as error:
-        raise failure(error, Exit.TROUBLE) from None
     if text:
         typer.echo(text, nl=False)
         raise typer.Exit(Exit.REFUSED)

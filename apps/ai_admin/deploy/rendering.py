@@ -28,6 +28,10 @@ _MANIFESTS = Path("manifests")
 _SECRET = _MANIFESTS / "secret.yaml"
 # Marks a folder as ours to replace.
 _MARK = Path("RENDERED")
+# Names the files that `fission spec apply --specignore` leaves out until the package is built. Fission looks for it
+# among the specs, of which it reads the YAML files alone.
+FUNCTIONS_LATER = "functions-later.ignore"
+_FIRST = {"DeploymentConfig", "Environment", "ArchiveUploadSpec", "Package"}
 # Folders of the project that nothing is rendered into: Fission would read it, or pack it with the functions.
 _SOURCES = ("apps", "specs", ".fission")
 
@@ -61,6 +65,8 @@ def render(project: Path, profile: Profile, secret: Mapping[str, str] | None = N
     }
     _refuse_unknown_functions(profile, documents.values())
     files = {path: _yaml(*own) for path, own in documents.items()}
+    later = [path.name for path, own in documents.items() if not any(each["kind"] in _FIRST for each in own)]
+    files[_SPECS / FUNCTIONS_LATER] = "".join(f"{name}\n" for name in later)
     files[_MANIFESTS / "configmap.yaml"] = _yaml(
         {**_manifest("ConfigMap", profile.config_map_name, profile), "data": profile.config_map()}
     )

@@ -5,9 +5,12 @@ Pages and their files have none of them: no other origin has a reason to read a 
 
 from flask import Flask, Response, current_app, request
 
+from ai_admin import __version__
 from ai_admin.operations import PAGES
 from ai_admin.services import services
 
+# On answers to OPTIONS, by which `ai-admin deploy verify` knows the application and its version.
+VERSION_HEADER = "AI-Admin-Version"
 # What the seed names: the headers for an API that any origin may call.
 CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
@@ -26,7 +29,7 @@ def _preflight() -> Response | None:
     # A rule knows its own methods; those of a path are the methods of all its rules.
     adapter = current_app.create_url_adapter(request)
     methods = adapter.allowed_methods() if adapter else ()
-    return Response(status=204, headers={"Allow": ", ".join(sorted(methods))})
+    return Response(status=204, headers={"Allow": ", ".join(sorted(methods)), VERSION_HEADER: __version__})
 
 
 def _add_headers(response: Response) -> Response:
