@@ -16,6 +16,7 @@ from ai_admin.operations import operation_of
 from tests.conftest import OWNER_ID, assert_problem
 from tests.integration.test_access import ME, bearer, key_of, uncached, user_of
 from tests.integration.test_console import _TOKEN, CONSOLE, Browser, browser
+from tests.integration.test_console_transfer import upload
 from tests.integration.test_standing import BODIES, SECRET
 from tests.integration.test_transfer import client_of
 from tests.serving import USERS
@@ -186,6 +187,22 @@ def test_change_by_key_that_may_not_read_has_no_record_in_its_answer(api: httpx.
         assert shown.json()
         assert answer.headers.get("ETag") == shown.headers.get("ETag")
     assert api.get(path).json()["name"] == "Ada"
+
+
+@uncached
+@pytest.mark.routing
+def test_dry_run_of_import_needs_scope_to_read(server_app: Flask) -> None:
+    """Its counts would otherwise tell whether a guess about a user is right, and change nothing."""
+    with client_of(server_app) as api:
+        user_of(api, "ada", role="auditor")
+        headers = {"Content-Type": "text/csv"} | bearer(key_of(api, str(OWNER_ID), scopes=["users:write"])["key"])
+        file, path = "tag,kind,role\nada,service,auditor\n", f"{USERS}/import"
+        dry = api.post(path, params={"dryRun": "true"}, content=file, headers=headers)
+        assert_problem(dry, 403, "FORBIDDEN")
+        assert api.post(path, content=file, headers=headers).json()["records"] == 1
+        browser = Browser(api, server_app)
+        browser.sign_in(headers["Authorization"].partition(" ")[2])
+        assert upload(browser, file.encode()).status_code == 403
 
 
 @uncached

@@ -50,6 +50,12 @@ def principal() -> Principal:
     return cast(Principal, g.principal)
 
 
+def require_scope(scope: Scope) -> None:
+    """Raise `ScopeLacking` unless the caller has a scope that an operation needs beside that of its route."""
+    if scope not in principal().scopes:
+        raise ScopeLacking(scope.value)
+
+
 def may_read(scope: Scope, user_id: UUID | None = None) -> bool:
     """Return whether the answer to a change may show the record, which a GET with this scope shows.
 

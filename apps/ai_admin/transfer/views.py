@@ -14,7 +14,7 @@ from flask import Blueprint, Response, request
 from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.exceptions import MethodNotAllowed
 
-from ai_admin.access.guard import actor, write_refusal
+from ai_admin.access.guard import actor, require_scope, write_refusal
 from ai_admin.access.scopes import Scope
 from ai_admin.database import CHANGE_ERRORS, Connection
 from ai_admin.errors import (
@@ -155,7 +155,8 @@ def import_file() -> Response:
     """The body is a file of users: who is not there is created, and others are changed where they differ.
 
     Nothing is done before the whole file is here. Each record is checked as a request for it alone would be. What
-    stops an import keeps what it has done; the same file, sent again by the same caller, goes on from there.
+    stops an import keeps what it has done; the same file, sent again by the same caller, goes on from there. A dry run
+    compares the file with users and changes none, so it needs `users:read` too.
     """
     query = read_query(ImportQuery)
     form = query.form or _FORM_OF.get(media_type())
@@ -163,6 +164,8 @@ def import_file() -> Response:
         raise UnsupportedMediaType(f"Send {' or '.join(_FORM_OF)}, or say in format what the file is.")
     settings = services().settings
     dry_run = query.dry_run == "true"
+    if dry_run:
+        require_scope(Scope.USERS_READ)
     with one_of_few(), TemporaryFile() as file:
         receive(file, settings.config.max_import_bytes)
         outcome = imported(file, form, match=query.match, dry_run=dry_run)

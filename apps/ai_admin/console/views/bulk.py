@@ -8,12 +8,12 @@ from uuid import UUID
 
 from flask import Response, g, request
 
-from ai_admin.access.guard import REFUSALS, actor, record_refusal
+from ai_admin.access.guard import REFUSALS, actor, record_refusal, require_scope
 from ai_admin.access.scopes import Scope
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
-from ai_admin.console.views.pages import HOME, console, own_path, page, require
+from ai_admin.console.views.pages import HOME, console, own_path, page
 from ai_admin.console.views.user import of_ids
 from ai_admin.database import CHANGE_ERRORS, Row, repeat_lost
 from ai_admin.errors import ApiError, RequestInvalid, Unauthenticated
@@ -110,7 +110,7 @@ def _users(ids: list[UUID]) -> list[Row]:
 
     Their names are shown: raises `ScopeLacking` for a caller who may not read users.
     """
-    require(Scope.USERS_READ)
+    require_scope(Scope.USERS_READ)
     if not ids:
         raise RequestInvalid.at("body", "id", message=gettext("Choose at least one user."))
     with services().database.connection() as connection:

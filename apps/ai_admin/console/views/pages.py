@@ -15,7 +15,7 @@ from ai_admin.console.application import csrf, install, is_from_own_page
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.forms import told
 from ai_admin.console.sealed import NotOurs, seal, unseal
-from ai_admin.errors import ApiError, BadRequest, Forbidden, RequestInvalid, ScopeLacking, Unauthenticated
+from ai_admin.errors import ApiError, BadRequest, Forbidden, RequestInvalid, Unauthenticated
 from ai_admin.http import problems
 from ai_admin.http.body import hold_form
 from ai_admin.http.request_log import request_id
@@ -92,12 +92,6 @@ def own_path(sealed: str | None) -> str:
 def holds(scope: Scope) -> bool:
     """Whether who is signed in has a scope."""
     return scope in g.principal.scopes
-
-
-def require(scope: Scope) -> None:
-    """Raise `ScopeLacking` unless the caller has a scope that the page needs beside that of its route."""
-    if not holds(scope):
-        raise ScopeLacking(scope.value)
 
 
 def see_user(user_id: UUID, **query: str) -> Response:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from flask import Response, g, request
 
+from ai_admin.access.guard import require_scope
 from ai_admin.access.scopes import Scope
 from ai_admin.console.catalogue import gettext
 from ai_admin.console.forms import Faults
@@ -89,7 +90,8 @@ def choose_file() -> Response:
     page=True,
 )
 def check_file() -> Response:
-    """What an import of the file would change; nothing is."""
+    """What an import of the file would change; nothing is. Compares it with users, so it needs `users:read` too."""
+    require_scope(Scope.USERS_READ)
     sent = request.files.get("file")
     if sent is None or not sent.filename:
         return _form(gettext("Choose a file."))
