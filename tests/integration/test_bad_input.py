@@ -742,6 +742,30 @@ def test_times_at_the_border_of_what_can_be_said(probe: Probe, time: str, zone: 
         assert response.json()["total"] == (0 if time.startswith("9999") else 3)
 
 
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_time_beyond_the_calendar_is_refused(own: Probe, time: str) -> None:
+    """A zone can lead out of the years that Python has: PostgreSQL kept the time, and nobody could list the keys."""
+    keys = f"{own.ada}/keys"
+    key = own.api.post(keys, json={"name": "k"}).json()["id"]
+    body = {"expiresAt": time}
+    assert places(own.refused("POST", keys, json={"name": "x", **body})) == {"body.expiresAt"}
+    for method, path in (("PUT", f"{keys}/{key}"), ("POST", f"{keys}/{key}/rotate")):
+        assert places(own.refused(method, path, json=body)) == {"body.expiresAt"}
+    for path, name in ((USERS, "createdAt[gte]"), (USERS, "updatedAt[lt]"), ("/ai/admin/audit", "at[gte]")):
+        assert places(own.refused("GET", path, params={name: time})) == {f"query.{name}"}
+    assert own.api.get(keys).status_code == 200
+
+
+@pytest.mark.parametrize("version", ["9" * 5000, "9" * 30])
+def test_version_of_many_digits_is_refused(own: Probe, version: str) -> None:
+    """Python makes no integer of 5,000 digits: what tries is a fault of ours."""
+    own.api.put(f"{own.ada}/secrets/openai", json={"provider": "openai", "value": "sk-1"})
+    body = f'{{"version": {version}}}'.encode()
+    own.refused("POST", f"{own.ada}/secrets/openai/restore", content=body, headers=JSON)
+    answer = own.api.put(own.ada, json={"name": "x"}, headers={"If-Match": f'"{version}"'})
+    assert answer.status_code in {400, 412}
+
+
 @pytest.mark.parametrize(
     "user_id",
     ["1", "me", "ada", "01890a5d-ac96-774b-bcce-b302099a805", "01890a5d-ac96-774b-bcce-b302099a80577",

@@ -489,6 +489,30 @@ def test_pages_turn_both_ways(owner: Browser) -> None:
     assert back[-1] == forward[0]
 
 
+def test_list_with_too_many_parameters_is_refused(owner: Browser) -> None:
+    """A list with 1,001 parameters was a fault of ours, and no page."""
+    for path in ("/users", "/audit", "/users/export"):
+        answer = owner.get(f"{path}?{'a=1&' * 1001}")
+        assert (answer.status_code, "More than 1000 parameters" in answer.text) == (400, True)
+        assert owner.get(f"{path}?q=%ff").status_code == 400
+
+
+@pytest.mark.parametrize("version", ["9" * 5000, "9" * 10, "\u0661", "", "-1", "1.0"])
+def test_form_with_odd_version_is_refused(owner: Browser, version: str) -> None:
+    """Python makes no integer of 5,000 digits, and the page was a fault of ours."""
+    user = made(owner, tag="ada")["id"]
+    owner.api.put(f"{USERS}/{user}/secrets/openai", json={"provider": "openai", "value": "sk-1"})
+    for path, form in (
+        (f"/users/{user}", {"tag": "eve", "kind": "service", "role": "member", "version": version}),
+        (f"/users/{user}/status", {"status": "deleted", "version": version}),
+        ("/users/bulk/apply", {"action": "delete", "user": f"{user}:{version}"}),
+        (f"/users/{user}/secrets/openai/restore", {"version": version}),
+        (f"/users/{user}/secrets/openai/remove", {"seen": f"openai:{version}"}),
+    ):
+        assert owner.post(path, dict(form)).status_code == 400, path
+    assert owner.api.get(f"{USERS}/{user}").json()["version"] == 1
+
+
 def test_form_with_repeated_field_is_refused(owner: Browser) -> None:
     """A proxy that looks at the last `role`, and the console at the first, see two forms."""
     form: dict[str, object] = {"tag": "ada", "kind": "service", "role": ["owner", "member"]}

@@ -91,6 +91,14 @@ def test_document_number_out_of_range_costs_its_record(monkeypatch: pytest.Monke
     assert [isinstance(record.members, dict) for record in (read[0], read[2])] == [True, True]
 
 
+def test_document_that_is_not_utf_8_is_refused() -> None:
+    """Half a letter in a name ended the import in a fault of ours."""
+    require_whole = FORMATS["keycloak"].require_whole
+    assert require_whole
+    with pytest.raises(FileInvalid, match="is not UTF-8 after 1 users"):
+        require_whole(io.BytesIO(b'[{"username": "ada"}, {"\xed\xa0\x80": 1}]'))
+
+
 _TEXTS = st.text(alphabet='0123456789.eE+-"\\ ax', max_size=30)
 
 

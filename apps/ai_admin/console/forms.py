@@ -1,6 +1,7 @@
 """Fields of forms as the models of the API, and their faults as texts beside the fields."""
 
 import json
+import re
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -37,6 +38,8 @@ from ai_admin.http.validation import validate_json
 from ai_admin.json_values import RepeatedMember, loads
 
 Model = TypeVar("Model", bound=BaseModel)
+# As far as PostgreSQL's `integer` goes.
+_VERSION = re.compile(r"[0-9]{1,9}")
 # What a person can mend in the form that they sent.
 FAULTS: tuple[type[ApiError], ...] = (
     RequestInvalid,
@@ -141,6 +144,13 @@ def read_fields(model: type[Model], members: dict[str, Any]) -> Model:
     """Members as a model of the API. Raises `RequestInvalid`."""
     # The standard library writes integers of any size, which the model refuses.
     return validate_json(model, json.dumps(members).encode())
+
+
+def read_version(text: str, field: str = "version") -> int:
+    """The number of a version that a page has shown. Raises `RequestInvalid`."""
+    if not _VERSION.fullmatch(text):
+        raise RequestInvalid.at("body", field, message=gettext("Must be the version that was shown."))
+    return int(text)
 
 
 def lines_of(text: str) -> list[str]:

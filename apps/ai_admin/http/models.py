@@ -1,9 +1,10 @@
 """What the models of all requests and answers share."""
 
 import re
+from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 _DIGITS = re.compile(r"[+-]?[0-9]{1,40}")
@@ -43,6 +44,14 @@ def _time_text(value: object) -> object:
     return value
 
 
+def _in_utc(value: datetime) -> datetime:
+    """Neither Python nor an answer has times beyond these years, though a zone may lead there."""
+    try:
+        return value.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("must lie between the years 1 and 9999 in UTC") from None
+
+
 def _digits(value: object) -> object:
     """Pydantic takes `1_000`, ` 1` and `1.0` for integers; a query parameter is digits."""
     if not isinstance(value, str) or not _DIGITS.fullmatch(value):
@@ -55,5 +64,6 @@ Positive = Annotated[int, Field(ge=1), BeforeValidator(_digits)]
 Time = Annotated[
     AwareDatetime,
     BeforeValidator(_time_text),
+    AfterValidator(_in_utc),
     Field(description="An RFC 3339 time with its zone.", examples=["2026-01-31T12:00:00Z"]),
 ]

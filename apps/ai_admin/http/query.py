@@ -29,7 +29,7 @@ def read_query(model: type[Model]) -> Model:
 
 def read_pairs(model: type[Model], raw: str, place: str) -> Model:
     """Names and values (application/x-www-form-urlencoded) as a model; `place` is where faults say they are."""
-    values, faults = _collect(model, _pairs(raw, place), place)
+    values, faults = _collect(model, pairs_of(raw, place), place)
     try:
         read = validate(model, values, place)
     except RequestInvalid as error:
@@ -39,7 +39,8 @@ def read_pairs(model: type[Model], raw: str, place: str) -> Model:
     return read
 
 
-def _pairs(raw: str, place: str) -> list[tuple[str, str]]:
+def pairs_of(raw: str, place: str) -> list[tuple[str, str]]:
+    """Names and values (application/x-www-form-urlencoded) in their order. Raises `RequestInvalid`."""
     if not raw:
         return []
     try:

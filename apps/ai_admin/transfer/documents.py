@@ -58,6 +58,8 @@ def read_documents(file: IO[bytes], place: str) -> Iterator[Any]:
     except ijson.JSONError as error:
         told = str(error).partition("\n")[0]
         raise FileInvalid(f"The document is no JSON after {found} users: {told}") from None
+    except UnicodeDecodeError:
+        raise FileInvalid(f"The document is not UTF-8 after {found} users") from None
     if not found:
         raise FileInvalid(f"The document has no users at {place}")
 
@@ -85,7 +87,7 @@ def _require_shallow(file: IO[bytes]) -> None:
     start, depth = file.tell(), 0
     names: set[str] = set()
     # What is no JSON the reading itself tells of, and how far it came.
-    with suppress(ijson.JSONError):
+    with suppress(ijson.JSONError, UnicodeDecodeError):
         for event, value in ijson.basic_parse(_Readable.of(file), use_float=True, multiple_values=True):
             depth += _STEPS.get(event, 0)
             if depth > DEEPEST_DOCUMENT:

@@ -11,7 +11,7 @@ from flask import Response, g, request
 from ai_admin.access.guard import REFUSALS, actor, record_refusal, require_scope
 from ai_admin.access.scopes import Scope
 from ai_admin.console.catalogue import gettext
-from ai_admin.console.forms import told
+from ai_admin.console.forms import read_version, told
 from ai_admin.console.sealed import NotOurs, seal, unseal
 from ai_admin.console.views.pages import HOME, console, own_path, page
 from ai_admin.console.views.user import of_ids
@@ -99,9 +99,7 @@ def _versions() -> dict[UUID, int]:
     versions = {}
     for text in request.form.getlist("user")[:_MOST]:
         user_id, _, version = text.partition(":")
-        if not version.isdecimal():
-            raise RequestInvalid.at("body", "user", message="Must be an id and a version")
-        versions[read_uuid("user", user_id)] = int(version)
+        versions[read_uuid("user", user_id)] = read_version(version, "user")
     return versions
 
 

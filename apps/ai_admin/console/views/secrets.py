@@ -6,7 +6,7 @@ from flask import Response, g, request
 
 from ai_admin.access.guard import actor
 from ai_admin.access.scopes import Scope
-from ai_admin.console.forms import FAULTS, Faults, read_fields, told
+from ai_admin.console.forms import FAULTS, Faults, read_fields, read_version, told
 from ai_admin.console.views.pages import answered, console, holds, page, see_user
 from ai_admin.console.views.user import user_page
 from ai_admin.credentials import store
@@ -30,8 +30,6 @@ from ai_admin.operations import describe
 from ai_admin.services import services
 from ai_admin.users import directory
 
-# More than a version has.
-_DIGITS = 10
 _ERRORS: tuple[type[ApiError], ...] = (RequestInvalid, UserNotFound, SecretNotFound, *CHANGE_ERRORS)
 _REFUSED: tuple[type[ApiError], ...] = (*FAULTS, VersionMismatch)
 
@@ -114,20 +112,17 @@ def show_versions(UserID: str, Name: str) -> Response:  # noqa: N803
 )
 def restore_secret(UserID: str, Name: str) -> Response:  # noqa: N803
     """An earlier version is in force again, as the newest; nobody sees its value for that."""
-    user_id, version = read_uuid("UserID", UserID), request.form.get("version", "")
-    if not (version.isascii() and version.isdecimal() and len(version) < _DIGITS):
-        raise RequestInvalid.at("body", "version", message="Must be the number of a version")
+    user_id, version = read_uuid("UserID", UserID), read_version(request.form.get("version", ""))
     ring = services().key_ring.current()
     with services().database.transaction() as connection:
-        store.restore(connection, ring, actor(), user_id, read_name(Name), int(version), _history())
+        store.restore(connection, ring, actor(), user_id, read_name(Name), version, _history())
     return see_user(user_id, saved="1")
 
 
 def _seen(name: str) -> int | None:
     """The version of a credential that the page has shown; None where it had none, or names none."""
     versions = dict(text.rpartition(":")[::2] for text in request.form.getlist("seen"))
-    version = versions.get(name, "")
-    return int(version) if version.isascii() and version.isdecimal() and len(version) < _DIGITS else None
+    return read_version(versions[name], "seen") if name in versions else None
 
 
 def _history() -> timedelta:

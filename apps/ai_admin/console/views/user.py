@@ -12,7 +12,7 @@ from ai_admin.access.guard import actor
 from ai_admin.access.scopes import GATEWAY_SCOPES, ROLE_SCOPES, Scope
 from ai_admin.audit import log
 from ai_admin.audit.schemas import EventFilter
-from ai_admin.console.forms import FAULTS, Faults, attributes_of, lines_of, read_fields, told
+from ai_admin.console.forms import FAULTS, Faults, attributes_of, lines_of, read_fields, read_version, told
 from ai_admin.console.views.pages import answered, console, holds, page, see_user
 from ai_admin.credentials import store as secret_store
 from ai_admin.database import CHANGE_ERRORS, Connection, Row
@@ -202,10 +202,7 @@ def of_ids(connection: Connection, ids: list[UUID]) -> list[Row]:
 
 def _unchanged() -> Precondition:
     """That the user still is the version that the form was made from."""
-    version = request.form.get("version", "")
-    if not version.isdecimal():
-        raise RequestInvalid.at("body", "version", message="Must be the version that was shown")
-    return Precondition((entity_tag(int(version)),))
+    return Precondition((entity_tag(read_version(request.form.get("version", ""))),))
 
 
 def _members(sent: dict[str, str]) -> dict[str, Any]:

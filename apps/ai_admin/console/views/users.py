@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from flask import Response, request
 from pydantic import Field
@@ -20,7 +20,7 @@ from ai_admin.database import CHANGE_ERRORS
 from ai_admin.errors import ApiError, DatabaseUnavailable, DuplicateEmail, DuplicateTag, RequestInvalid
 from ai_admin.http.models import Positive
 from ai_admin.http.paging import Cursors
-from ai_admin.http.query import read_pairs
+from ai_admin.http.query import pairs_of, read_pairs
 from ai_admin.listing import Order, Page, Window, count, fetch_page
 from ai_admin.operations import describe
 from ai_admin.services import services
@@ -116,8 +116,9 @@ def list_users() -> Response:
 def _with_attribute(pairs: list[tuple[str, str]]) -> MultiDict[str, str]:
     """The filters, and `attribute=team=vision` as the list has it. Raises `RequestInvalid`."""
     asked = MultiDict(pairs)
-    member, equals, value = asked.pop("attribute").partition("=")
-    if not (member.strip() and equals and value.strip()):
+    given, *more = asked.poplist("attribute")
+    member, equals, value = given.partition("=")
+    if more or not (member.strip() and equals and value.strip()):
         raise RequestInvalid.at("query", "attribute", message=gettext("Write it as name=value, such as team=vision."))
     asked[f"attributes[{member.strip()}]"] = value.strip()
     return asked
@@ -193,7 +194,7 @@ def turned(found: tuple[list[dict[str, Any]], str | None, str | None], pairs: li
 
 def filled(raw: str) -> list[tuple[str, str]]:
     """Names and values of a query without those that a form left empty."""
-    return [pair for pair in parse_qsl(raw, max_num_fields=1000) if pair[1].strip()]
+    return [pair for pair in pairs_of(raw, "query") if pair[1].strip()]
 
 
 def address(pairs: list[tuple[str, str]], *without: str, **with_: str) -> str:
