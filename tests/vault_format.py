@@ -79,29 +79,37 @@ def xchacha20_poly1305(key: bytes, nonce: bytes, text: bytes, associated: bytes)
     return chacha20_poly1305(hchacha20(key, nonce[:16]), bytes(4) + nonce[16:], text, associated)
 
 
-def associated_data(key_id: str, place: tuple[str, str, str]) -> bytes:
-    """What the tag covers beside the value: format 1, algorithm 1, the key's id; table, column and row."""
-    parts = [part.encode() for part in place]
-    return b"\x01\x01" + struct.pack("B", len(key_id)) + key_id.encode() + _joined(parts)
+def associated_data(key_id: str, place: tuple[str, str, str], bound: tuple[str, ...] = ()) -> bytes:
+    """What the tag covers beside the value: format, algorithm 1, the key's id; table, column, row; in format 2 more."""
+    parts = [part.encode() for part in (*place, *bound)]
+    return _header(key_id, bound) + _joined(parts)
+
+
+def _header(key_id: str, bound: tuple[str, ...]) -> bytes:
+    return (b"\x02\x01" if bound else b"\x01\x01") + struct.pack("B", len(key_id)) + key_id.encode()
 
 
 def _joined(parts: list[bytes]) -> bytes:
     return b"".join(struct.pack(">H", len(part)) + part for part in parts)
 
 
-def seal(value: bytes, place: tuple[str, str, str], key_id: str, key: bytes, nonce: bytes) -> bytes:
-    """The whole ciphertext of a value at a place (table, column, row)."""
-    header = b"\x01\x01" + struct.pack("B", len(key_id)) + key_id.encode()
-    return header + nonce + xchacha20_poly1305(key, nonce, value, associated_data(key_id, place))
+def seal(
+    value: bytes, place: tuple[str, str, str], key_id: str, key: bytes, nonce: bytes, bound: tuple[str, ...] = ()
+) -> bytes:
+    """The whole ciphertext of a value at a place (table, column, row); of format 2 where it is bound to more."""
+    associated = associated_data(key_id, place, bound)
+    return _header(key_id, bound) + nonce + xchacha20_poly1305(key, nonce, value, associated)
 
 
-def unseal(ciphertext: bytes, place: tuple[str, str, str], keys: dict[str, bytes]) -> bytes:
+def unseal(
+    ciphertext: bytes, place: tuple[str, str, str], keys: dict[str, bytes], bound: tuple[str, ...] = ()
+) -> bytes:
     """The value of a ciphertext. Raises `ValueError` where the tag is wrong."""
-    assert ciphertext[:2] == b"\x01\x01"
+    assert ciphertext[:2] == (b"\x02\x01" if bound else b"\x01\x01")
     nonce_at = 3 + ciphertext[2]
     key_id = ciphertext[3:nonce_at].decode("ascii")
     nonce, body, tag = ciphertext[nonce_at : nonce_at + 24], ciphertext[nonce_at + 24 : -16], ciphertext[-16:]
     key, short = hchacha20(keys[key_id], nonce[:16]), bytes(4) + nonce[16:]
-    if _tag(key, short, body, associated_data(key_id, place)) != tag:
+    if _tag(key, short, body, associated_data(key_id, place, bound)) != tag:
         raise ValueError("wrong tag")
     return chacha20(key, 1, short, body)

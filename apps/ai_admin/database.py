@@ -38,7 +38,7 @@ Row = dict[str, Any]
 Result = TypeVar("Result")
 
 # The revision that this version's code needs: the newest file in `migrations/versions`, a test compares.
-SCHEMA_VERSION = "0019"
+SCHEMA_VERSION = "0020"
 # What a transaction raises, whatever is done in it.
 CHANGE_ERRORS: tuple[type[ApiError], ...] = (DatabaseUnavailable, DatabaseReadOnly, SchemaOutdated)
 # Where the network swallows packets, a connection is given up after this many milliseconds.

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from ai_admin.cli import app
 from ai_admin.config import Settings, load_settings
 from ai_admin.embedded import SUPERUSER, EmbeddedPostgres
-from ai_admin.vault.ciphertext import VaultError
+from ai_admin.vault.ciphertext import Context, VaultError
 from ai_admin.vault.mounted import load_key_ring
-from ai_admin.vault.registry import SEALED_COLUMNS
+from ai_admin.vault.registry import CREDENTIALS
 from tests.conftest import OWNER_ID, ROOT, assert_problem, database_secret, write_mount
 from tests.keyrings import entry, logged, text_of
 from tests.mounts import mounted
@@ -49,18 +49,23 @@ def settings(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Settings]:
         yield settings
 
 
+def place(key: UUID) -> Context:
+    """Where a credential of the backup stands."""
+    return CREDENTIALS.place(key, (OWNER_ID, str(key), "provider"))
+
+
 @pytest.fixture
 def kept(
     settings: Settings, postgres: EmbeddedPostgres, sql: psycopg.Connection, tmp_path: Path, pytestconfig: pytest.Config
 ) -> Iterator[Kept]:
     """A user, a kept answer, credentials of a size that PostgreSQL stores apart, dumped and restored."""
-    column, ring = SEALED_COLUMNS[0], load_key_ring(settings.root)
+    ring = load_key_ring(settings.root)
     credentials = {UUID(int=number): os.urandom(20_000) for number in range(1, 4)}
     for key, value in credentials.items():
         sql.execute(
             "INSERT INTO user_secrets (id, user_id, name, version, provider, value, last_four) "
             "VALUES (%s, %s, %s, 1, 'provider', %s, 'four')",
-            [key, OWNER_ID, str(key), ring.seal(value, column.place(key))],
+            [key, OWNER_ID, str(key), ring.seal(value, place(key))],
         )
     with mounted(settings, pytestconfig) as api:
         answer = api.post(USERS, json=USER, headers=KEY)
@@ -104,8 +109,8 @@ def test_with_its_ring_everything_is_back(
 ) -> None:
     """A backup that lacks a table, a key or a kept answer is found out on the day that it is needed."""
     settings = restored(kept, postgres, tmp_path / "new")
-    ring, column = load_key_ring(settings.root), SEALED_COLUMNS[0]
-    assert {key: ring.open(value, column.place(key)) for key, value in sealed(settings)} == kept.credentials
+    ring = load_key_ring(settings.root)
+    assert {key: ring.open(value, place(key)) for key, value in sealed(settings)} == kept.credentials
     with mounted(settings, pytestconfig) as api:
         assert api.get(USERS).content == kept.users.content
         assert api.get("/ai/admin/audit").content == kept.audit.content
@@ -121,12 +126,12 @@ def test_with_another_ring_what_is_sealed_is_lost_and_no_more(
 ) -> None:
     """Without the ring credentials and kept answers are gone, clearly told; users, keys and the log are there."""
     settings = restored(kept, postgres, tmp_path / "new", OTHER_RING)
-    ring, column = load_key_ring(settings.root), SEALED_COLUMNS[0]
+    ring = load_key_ring(settings.root)
     rows = sealed(settings)
     assert len(rows) == 3
     for key, value in rows:
         with logged() as log, pytest.raises(VaultError, match=r"^The sealed value cannot be opened\.$"):
-            ring.open(value, column.place(key))
+            ring.open(value, place(key))
         assert "the key is missing in the ring" in log.getvalue()
     with mounted(settings, pytestconfig) as api:
         assert api.get(USERS).content == kept.users.content

@@ -9,10 +9,16 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
 from ai_admin.access.scopes import Scope
+from ai_admin.cli import app
+from ai_admin.config import Settings
 from ai_admin.credentials.store import _SQL
 from ai_admin.embedded import EmbeddedPostgres
+from ai_admin.vault.ciphertext import Context
+from ai_admin.vault.mounted import load_key_ring
+from ai_admin.vault.registry import CREDENTIALS
 from tests.conftest import OWNER_ID, assert_problem
 from tests.integration.test_access import (
     ME,
@@ -83,6 +89,59 @@ def rows(sql: psycopg.Connection) -> int:
 def ada(api: httpx.Client) -> str:
     """The id of a user."""
     return user_of(api, "ada")
+
+
+# Rows that somebody moves in the database
+
+
+@pytest.mark.parametrize("change", ["user_id = '{bob}'", "name = 'other'", "provider = 'azure'"])
+@pytest.mark.parametrize("as_sealed_by", [None, "0.1.0"])
+def test_reveal_of_a_moved_credential_is_refused(
+    api: httpx.Client, ada: str, sql: psycopg.Connection, settings: Settings, change: str, as_sealed_by: str | None
+) -> None:
+    """Whoever can write to the database hands nobody's credential to another user, name or provider.
+
+    A value that an earlier version has sealed is protected from the next `vault rotate` on.
+    """
+    put(api, ada)
+    if as_sealed_by:
+        _seal_as_before(sql, settings)
+        assert value_of(api, ada) == VALUE
+        assert CliRunner().invoke(app, ["vault", "rotate", "--root", str(settings.root)]).exit_code == 0
+    assert value_of(api, ada) == VALUE
+    bob = user_of(api, "bob")
+    sql.execute(f"UPDATE user_secrets SET {change.format(bob=bob)}".encode())
+    user, name = (bob if "user_id" in change else ada), ("other" if "name" in change else "openai")
+    refused = revealed(api, user, name)
+    assert_problem(refused, 500, "SEALED_VALUE_UNREADABLE")
+    assert VALUE not in refused.text
+    # It can be replaced like any value that does not open.
+    put(api, user, name, "sk-new-value-0002")
+    assert value_of(api, user, name) == "sk-new-value-0002"
+
+
+def _seal_as_before(sql: psycopg.Connection, settings: Settings) -> None:
+    """Seal each credential as version 0.1.0 did, for its place alone."""
+    ring = load_key_ring(settings.root)
+    for key, sealed, *bound in sql.execute("SELECT id, value, user_id, name, provider FROM user_secrets").fetchall():
+        value = ring.open(sealed, CREDENTIALS.place(key, bound))
+        before = ring.seal(value, Context("user_secrets", "value", str(key)))
+        sql.execute("UPDATE user_secrets SET value = %s WHERE id = %s", [before, key])
+
+
+def test_credential_set_with_another_provider_can_be_restored(
+    api: httpx.Client, ada: str, sql: psycopg.Connection, settings: Settings
+) -> None:
+    """Each version opens with the provider that it was set with, sealed by this version or by the one before."""
+    put(api, ada)
+    _seal_as_before(sql, settings)
+    put(api, ada, provider="azure", value="sk-azure-value-0002")
+    assert value_of(api, ada) == "sk-azure-value-0002"
+    # The same again changes nothing, whichever format it is sealed in.
+    _seal_as_before(sql, settings)
+    assert put(api, ada, provider="azure", value="sk-azure-value-0002")["version"] == 2
+    assert api.post(f"{secrets_of(ada)}/openai/restore", json={"version": 1}).json()["provider"] == "openai"
+    assert value_of(api, ada) == VALUE
 
 
 # Values

@@ -38,6 +38,9 @@ VECTOR_RING = ring_of(
     *(entry(key_id, key, "active") for key_id, key in VECTOR_KEYS.items()), entry("later", b"l" * 32, "primary")
 )
 
+# These are under the same keys.
+BOUND_VECTORS = json.loads((FOLDER / "vault-format-2.json").read_text(encoding="utf-8"))
+
 KEY = b"canary-key-canary-key-canary-key"
 OTHER_KEY = b"another-key-another-key-another-"
 VALUE = b"canary-value"
@@ -137,6 +140,46 @@ def test_the_vectors_are_those_of_their_day() -> None:
     assert digest == "75d85eadea042f396b98806898fa65e90eee0837f64a7fdeec82e7db20e3dbbb"
 
 
+# Format 2, which is bound to other values of the row too
+
+BOUND = ("01890a5d-ac96-774b-bcce-b302099a8057", "openai", "azure")
+OF_ROW = Context(*PLACE, BOUND)
+
+
+@pytest.mark.parametrize("case", BOUND_VECTORS["cases"], ids=[case["name"] for case in BOUND_VECTORS["cases"]])
+def test_ciphertexts_of_format_2_open_for_ever_and_are_as_documented(case: dict[str, Any]) -> None:
+    """What a customer has sealed opens in every later version, and with the documents alone."""
+    ciphertext, value = base64.b64decode(case["ciphertext"]), base64.b64decode(case["value"])
+    key_id, bound = case["keyId"], tuple(case["bound"])
+    assert key_id_of(ciphertext) == key_id
+    assert VECTOR_RING.open(ciphertext, Context(*place_of(case), bound)) == value
+    assert second.unseal(ciphertext, place_of(case), VECTOR_KEYS, bound) == value
+    nonce = ciphertext[3 + len(key_id) :][:24]
+    assert second.seal(value, place_of(case), key_id, VECTOR_KEYS[key_id], nonce, bound) == ciphertext
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        (), BOUND[:2], BOUND[1:], BOUND[::-1], (*BOUND, "more"), ("01890a5d-ac96-774b-bcce-b302099a8058", *BOUND[1:]),
+        (BOUND[0], "openaia", "zure"), (*BOUND[:2], "openai"),
+    ],
+)  # fmt: skip
+def test_a_value_in_another_row_of_the_same_place_does_not_open(bound: tuple[str, ...]) -> None:
+    """UPDATE user_secrets SET user_id hands nobody's credential to another user."""
+    sealed = RING.seal(VALUE, OF_ROW)
+    assert RING.open(sealed, OF_ROW) == VALUE
+    assert refusal(sealed, Context(*PLACE, bound)) == "it is damaged, or of another place, or another key had this id"
+
+
+def test_a_value_that_was_not_bound_opens_as_it_did_and_cannot_pass_for_one_that_is() -> None:
+    """Values of before go on to work; the first byte of a bound one cannot be changed to make it an unbound one."""
+    assert RING.open(SEALED, OF_ROW) == VALUE
+    for sealed, first in ((RING.seal(VALUE, OF_ROW), b"\x01"), (SEALED, b"\x02")):
+        refusal(first + sealed[1:], OF_ROW)
+        refusal(first + sealed[1:])
+
+
 # There and back
 
 
@@ -191,10 +234,12 @@ def test_nothing_is_cut_off_or_put_on() -> None:
 @pytest.mark.parametrize("change", [str.upper, lambda text: text + " ", lambda text: text[:-1], lambda _: "other"])
 def test_another_place(part: int, change: Callable[[str], str]) -> None:
     """A ciphertext that is copied to another table, column or row does not open there."""
-    changed = [*PLACE]
-    changed[part] = change(PLACE[part])
-    if changed != [*PLACE]:
-        assert refusal(SEALED, Context(*changed)) == "it is damaged, or of another place, or another key had this id"
+    table, column, row = (change(name) if at == part else name for at, name in enumerate(PLACE))
+    if (table, column, row) != PLACE:
+        assert (
+            refusal(SEALED, Context(table, column, row))
+            == "it is damaged, or of another place, or another key had this id"
+        )
 
 
 def test_places_that_read_alike() -> None:
@@ -252,7 +297,7 @@ def test_the_key_id_is_sealed_too() -> None:
     assert "damaged" in refusal(renamed, ring=ring_of(entry("old", KEY, "primary")))
 
 
-@pytest.mark.parametrize("start", [b"\x00\x01", b"\x02\x01", b"\x01\x00", b"\x01\x02", b"{}", b"\x01"])
+@pytest.mark.parametrize("start", [b"\x00\x01", b"\x03\x01", b"\x02\x02", b"\x01\x00", b"\x01\x02", b"{}", b"\x01"])
 def test_formats_and_algorithms_to_come(start: bytes) -> None:
     """What a later version has sealed is refused by this one, and never taken for something else."""
     assert refusal(start + SEALED[2:]) == "it is no ciphertext of a format that this version knows"

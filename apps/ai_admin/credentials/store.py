@@ -75,7 +75,7 @@ def put(
     _require_reach(by, directory.lock(connection, by, user_id))
     before = _in_force(connection, user_id, name)
     content = new.content()
-    if not _same(ring, before, new.provider, content):
+    if not _same(ring, user_id, name, before, new.provider, content):
         version = _add(connection, ring, by, user_id, name, new.provider, content, history)
         changes = {"secret": name, "provider": new.provider, "version": version, "value": HIDDEN}
         events.about_secret(connection, by, Action.SECRETS_SET, user_id, changes)
@@ -95,8 +95,8 @@ def restore(
     earlier = connection.execute(_SQL["version"], values).fetchone()
     if earlier is None:
         raise SecretNotFound
-    content = _opened(ring, earlier)
-    if not _same(ring, _in_force(connection, user_id, name), earlier["provider"], content):
+    content = _opened(ring, user_id, name, earlier)
+    if not _same(ring, user_id, name, _in_force(connection, user_id, name), earlier["provider"], content):
         made = _add(connection, ring, by, user_id, name, earlier["provider"], content, history)
         changes = {"secret": name, "provider": earlier["provider"], "from": version, "version": made, "value": HIDDEN}
         events.about_secret(connection, by, Action.SECRETS_RESTORE, user_id, changes)
@@ -128,7 +128,7 @@ def reveal(
         raise UserSuspended
     if row["id"] is None:
         raise SecretNotFound
-    content = _opened(ring, row)
+    content = _opened(ring, user_id, name, row)
     connection.execute(_SQL["note_use"], {"id": row["id"]})
     require_standing(connection, by)
     shown = {"provider": row["provider"], "version": row["version"]}
@@ -148,12 +148,12 @@ def _in_force(connection: Connection, user_id: UUID, name: str) -> Row | None:
     return connection.execute(_SQL["in_force"], {"user_id": user_id, "name": name}).fetchone()
 
 
-def _same(ring: KeyRing, before: Row | None, provider: str, content: SecretValue) -> bool:
+def _same(ring: KeyRing, user_id: UUID, name: str, before: Row | None, provider: str, content: SecretValue) -> bool:
     """Whether the credential is so already. One that does not open is not: it can be replaced."""
     if before is None or before["provider"] != provider:
         return False
     try:
-        return _opened(ring, before) == content
+        return _opened(ring, user_id, name, before) == content
     except VaultError:
         return False
 
@@ -179,7 +179,7 @@ def _add(
             **place,
             "id": secret_id,
             "provider": provider,
-            "value": ring.seal(content.get_secret_value(), CREDENTIALS.place(secret_id)),
+            "value": ring.seal(content.get_secret_value(), CREDENTIALS.place(secret_id, (user_id, name, provider))),
             "last_four": last_four(content),
             "created_by": by.user_id,
         },
@@ -204,5 +204,6 @@ def _listed(connection: Connection, user_id: UUID, name: str, history: timedelta
     return row
 
 
-def _opened(ring: KeyRing, row: Row) -> SecretValue:
-    return SecretValue(ring.open(row["value"], CREDENTIALS.place(row["id"])))
+def _opened(ring: KeyRing, user_id: UUID, name: str, row: Row) -> SecretValue:
+    """The content; a row that was moved to another user, name or provider does not open."""
+    return SecretValue(ring.open(row["value"], CREDENTIALS.place(row["id"], (user_id, name, row["provider"]))))

@@ -43,11 +43,26 @@ WHERE locktype = 'relation'
 -- name: batch
 -- The comparison of both together, and not of the primary key alone: that one's own index has its order too, and
 -- would be walked from end to end for the few rows that are left.
-SELECT {primary_key}, {column}
+SELECT {primary_key}, {column}{bound}
 FROM {table}
 WHERE (vault_key_id({column}) COLLATE "C", {primary_key}) > (%(key_id)s, %(after)s)
   AND vault_key_id({column}) COLLATE "C" <= %(key_id)s
 ORDER BY vault_key_id({column}) COLLATE "C", {primary_key}
+LIMIT %(rows)s;
+
+-- name: count_unbound
+SELECT vault_key_id({column}) COLLATE "C" AS id, count(*) AS number
+FROM {table}
+WHERE substring({column} FROM 1 FOR 1) = '\x01'
+GROUP BY 1;
+
+-- name: unbound_batch
+SELECT {primary_key}, {column}{bound}
+FROM {table}
+WHERE substring({column} FROM 1 FOR 1) = '\x01'
+  AND vault_key_id({column}) COLLATE "C" = %(key_id)s
+  AND {primary_key} > %(after)s
+ORDER BY {primary_key}
 LIMIT %(rows)s;
 
 -- name: reseal

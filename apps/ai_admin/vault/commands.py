@@ -21,7 +21,7 @@ from ai_admin.errors import ApiError
 from ai_admin.terminal import Exit, Root, failure, print_json, refusal, stderr, stdout
 from ai_admin.vault.keyring import KeyRing
 from ai_admin.vault.mounted import MountedKeyRing, load_key_ring
-from ai_admin.vault.registry import SEALED_COLUMNS, RowsByKey, connect, count_rows, wait_for_writers
+from ai_admin.vault.registry import SEALED_COLUMNS, RowsByKey, connect, count_rows, count_unbound, wait_for_writers
 from ai_admin.vault.ring_file import promoted, read_ring, retired, with_new_key, write_ring
 from ai_admin.vault.rotation import BATCH, Rotation
 
@@ -66,12 +66,14 @@ def status(
     Example: ai-admin vault status
     """
     with _told(), _connected(root) as connection:
-        ring, rows = load_key_ring(root), count_rows(connection)
+        ring, rows, unbound = load_key_ring(root), count_rows(connection), count_unbound(connection)
     states = _states(ring, rows)
     if as_json:
-        print_json({"keys": [_described(*each, rows) for each in states.items()]})
+        totals = {str(column): sum(counts.values()) for column, counts in unbound.items()}
+        print_json({"keys": [_described(*each, rows) for each in states.items()], "unbound": totals})
     else:
         _print(states, rows)
+        _print_unbound(unbound)
     closed = _closed(states, rows)
     if closed:
         told = (f"{_number(needed)} need the key {key_id}, which is {states[key_id]}" for key_id, needed in closed)
@@ -113,6 +115,13 @@ def _print(states: dict[str, str], rows: RowsByKey) -> None:
     stdout().print(table)
 
 
+def _print_unbound(unbound: RowsByKey) -> None:
+    for column, counts in unbound.items():
+        if counts:
+            told = f"{_number(sum(counts.values()))} of {column} not bound yet to {', '.join(column.bound)}"
+            typer.echo(f"{told}; ai-admin vault rotate binds them")
+
+
 @app.command()
 def rotate(
     root: Root = None,
@@ -122,6 +131,8 @@ def rotate(
 ) -> None:
     """Seal every row anew under the primary key, while the service runs. May be stopped and run again at any time.
 
+    Rows of an earlier version that are not bound yet to user, name and provider are sealed anew whatever their key.
+
     Exit code 1 where it was stopped, or rows cannot be opened: those are named and left as they are.
 
     Example: ai-admin vault rotate --rate 5000
@@ -129,7 +140,7 @@ def rotate(
     with _told(), _connected(root) as connection:
         ring = MountedKeyRing(root)
         primary = ring.current().primary.id
-        left = _left(count_rows(connection), primary)
+        left = _left(connection, primary)
         if dry_run:
             stderr.print(f"{_number(left)} to seal anew under {primary}; nothing is changed")
             return
@@ -137,7 +148,7 @@ def rotate(
             rotation = Rotation(connection, ring.current, batch=batch, rate=rate, pause=stop.wait)
             _run(rotation, left, stop)
         primary = ring.current().primary.id
-        left = _left(count_rows(connection), primary)
+        left = _left(connection, primary)
     stderr.print(f"{_number(rotation.resealed)} sealed anew under {primary}")
     for (column, key), why in list(rotation.unopened.items())[:_NAMED]:
         stderr.print(escape(f"{column} {column.primary_key}={column.row(key)} is left: {why}"), soft_wrap=True)
@@ -150,8 +161,11 @@ def rotate(
         raise failure(told, Exit.REFUSED)
 
 
-def _left(rows: RowsByKey, primary: str) -> int:
-    return sum(number for counts in rows.values() for key_id, number in counts.items() if key_id != primary)
+def _left(connection: Connection, primary: str) -> int:
+    """Rows that are under another key, or under this one and not bound yet."""
+    rows = count_rows(connection).values()
+    others = sum(number for counts in rows for key_id, number in counts.items() if key_id != primary)
+    return others + sum(counts.get(primary, 0) for counts in count_unbound(connection).values())
 
 
 def _number(rows: int) -> str:

@@ -1,7 +1,7 @@
 """The columns that hold sealed values, and the context of each: what is sealed and opened, rotated and counted."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,9 @@ _SQL = queries("vault")
 class SealedColumn:
     """A column of ciphertexts, with an index on `(vault_key_id(column) COLLATE "C", primary_key)`.
 
-    `row` makes the row of a `Context` from a primary key; `below` is a primary key below all that rows have.
+    `row` makes the row of a `Context` from a primary key; `below` is a primary key below all that rows have. `bound`
+    names columns whose values never change and that a sealed value is bound to; then there is another such index, of
+    the rows that are not bound yet (format 1).
     """
 
     table: str
@@ -31,21 +33,25 @@ class SealedColumn:
     primary_key: str
     row: Callable[[Any], str]
     below: UUID | bytes
+    bound: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.table}.{self.column}"
 
-    def place(self, key: UUID | bytes) -> Context:
-        """The context of the value in the row of this primary key."""
-        return Context(self.table, self.column, self.row(key))
+    def place(self, key: UUID | bytes, bound: Sequence[object] = ()) -> Context:
+        """The context of the value in the row of this primary key, with the values of the `bound` columns."""
+        if len(bound) != len(self.bound):
+            raise ValueError(f"{self} is bound to {', '.join(self.bound) or 'no other column'}")
+        return Context(self.table, self.column, self.row(key), tuple(map(str, bound)))
 
     def query(self, name: str) -> Composed:
         """A query of `sql/vault.sql` on this column."""
         names = {"table": self.table, "column": self.column, "primary_key": self.primary_key}
-        return SQL(_SQL[name]).format(**{part: Identifier(value) for part, value in names.items()})
+        bound = SQL("").join(SQL(", {}").format(Identifier(column)) for column in self.bound)
+        return SQL(_SQL[name]).format(bound=bound, **{part: Identifier(value) for part, value in names.items()})
 
 
-CREDENTIALS = SealedColumn("user_secrets", "value", "id", str, UUID(int=0))
+CREDENTIALS = SealedColumn("user_secrets", "value", "id", str, UUID(int=0), ("user_id", "name", "provider"))
 KEPT_ANSWERS = SealedColumn("idempotency_keys", "body", "key_digest", bytes.hex, b"")
 SEALED_COLUMNS = (CREDENTIALS, KEPT_ANSWERS)
 
@@ -111,3 +117,12 @@ def count_rows(connection: Connection) -> RowsByKey:
 def _count(connection: Connection, column: SealedColumn, key_id: str) -> int:
     row = connection.execute(column.query("count"), {"key_id": key_id}).fetchone()
     return row["count"] if row else 0
+
+
+def count_unbound(connection: Connection) -> RowsByKey:
+    """How many rows of each key are not bound yet to other columns of theirs, by column."""
+    return {
+        column: {row["id"]: row["number"] for row in connection.execute(column.query("count_unbound"))}
+        for column in SEALED_COLUMNS
+        if column.bound
+    }

@@ -1,8 +1,9 @@
 """Rotation: every registered column sealed anew under the primary key, while the service runs.
 
 Rows are found by the index on their key, so what is done is found no more: a rotation that was killed goes on where
-it was when it is started again. Each batch is one short transaction. A pass goes over all columns; passes follow
-one another until one finds nothing, for rows may be sealed meanwhile by processes whose ring is an older one.
+it was when it is started again. Rows of the primary key are sealed anew too where they are not bound yet to all that
+they should be (format 1). Each batch is one short transaction. A pass goes over all columns; passes follow one another
+until one finds nothing, for rows may be sealed meanwhile by processes whose ring is an older one.
 """
 
 import time
@@ -22,8 +23,8 @@ BATCH = 500
 # Seconds between two passes, and passes without progress after which what others keep locked is left.
 _REST = 1.0
 _FRUITLESS_PASSES = 10
-# Primary key and ciphertext; and with the new ciphertext.
-Row = tuple[UUID | bytes, bytes]
+# Primary key, ciphertext and the values that it is bound to; and primary key with both ciphertexts.
+Row = tuple[Any, ...]
 Change = tuple[UUID | bytes, bytes, bytes]
 
 
@@ -63,20 +64,25 @@ class Rotation:
             resealed, missed = self.resealed, self.missed
             for column in SEALED_COLUMNS:
                 for key_id in keys_of(self._connection, column):
-                    yield from self._walk(column, key_id)
+                    yield from self._walk(column, key_id, "batch")
+                if column.bound:
+                    yield from self._walk(column, self._ring().primary.id, "unbound_batch")
             if (resealed, missed) == (self.resealed, self.missed):
                 return
             fruitless = fruitless + 1 if resealed == self.resealed else 0
             self._pause(_REST)
 
-    def _walk(self, column: SealedColumn, key_id: str) -> Iterator[int]:
-        """One pass over the rows of one key. While a batch is opened and sealed here, PostgreSQL has its turn."""
+    def _walk(self, column: SealedColumn, key_id: str, query: str) -> Iterator[int]:
+        """One pass over the rows of one key that the query finds: those of the primary key have one of their own.
+
+        While a batch is opened and sealed here, PostgreSQL has its turn.
+        """
         with ThreadPoolExecutor(1) as other:
-            rows = self._read(column, key_id, column.below)
+            rows = self._read(column, key_id, column.below, query)
             ready: list[Change] = []
-            while rows and (ring := self._ring()).primary.id != key_id:
+            while rows and ((ring := self._ring()).primary.id == key_id) == (query == "unbound_batch"):
                 begun = self._clock()
-                turn = other.submit(self._write_and_read, column, ready, key_id, rows[-1][0])
+                turn = other.submit(self._write_and_read, column, ready, key_id, rows[-1][0], query)
                 ready = self._seal_anew(ring, column, key_id, rows)
                 resealed, rows = turn.result()
                 if self._rate:
@@ -85,20 +91,20 @@ class Rotation:
             yield self._write(column, ready)
 
     def _write_and_read(
-        self, column: SealedColumn, ready: list[Change], key_id: str, after: UUID | bytes
+        self, column: SealedColumn, ready: list[Change], key_id: str, after: UUID | bytes, query: str
     ) -> tuple[int, list[Row]]:
-        return self._write(column, ready), self._read(column, key_id, after)
+        return self._write(column, ready), self._read(column, key_id, after, query)
 
-    def _read(self, column: SealedColumn, key_id: str, after: UUID | bytes) -> list[Row]:
+    def _read(self, column: SealedColumn, key_id: str, after: UUID | bytes, query: str) -> list[Row]:
         cursor = self._connection.cursor(binary=True, row_factory=tuple_row)
         values = {"key_id": key_id, "after": after, "rows": self._rows}
-        return cursor.execute(column.query("batch"), values).fetchall()
+        return cursor.execute(column.query(query), values).fetchall()
 
     def _seal_anew(self, ring: KeyRing, column: SealedColumn, key_id: str, rows: list[Row]) -> list[Change]:
         old, new = ring.find(key_id), ring.primary
         ready = []
-        for key, sealed in rows:
-            place = column.place(key)
+        for key, sealed, *bound in rows:
+            place = column.place(key, bound)
             value = _opened(sealed, place, old)
             if value is None:
                 self.unopened[column, key] = _why(key_id, old)

@@ -24,7 +24,7 @@ from ai_admin.cli import app
 from ai_admin.config import SECRET_NAME, Settings
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.vault import commands
-from ai_admin.vault.ciphertext import VaultError, key_id_of
+from ai_admin.vault.ciphertext import Context, VaultError, key_id_of
 from ai_admin.vault.keyring import KeyRing
 from ai_admin.vault.registry import SEALED_COLUMNS, SealedColumn, connect
 from ai_admin.vault.ring_file import read_ring
@@ -61,28 +61,38 @@ def put_ring(settings: Settings, *entries: dict[str, str]) -> None:
     scratch.replace(ring_path(settings))
 
 
-def insert(sql: psycopg.Connection[Any], ring: KeyRing, value: bytes) -> UUID:
-    """A credential with this value."""
+def place(key: UUID) -> Context:
+    """Where a credential that `insert` makes stands."""
+    return SECRETS.place(key, (OWNER_ID, f"name-{key.int >> 64}", "provider"))
+
+
+def old_place(key: UUID) -> Context:
+    """The same as version 0.1.0 had it."""
+    return Context("user_secrets", "value", str(key))
+
+
+def insert(sql: psycopg.Connection[Any], ring: KeyRing, value: bytes, *, old: bool = False) -> UUID:
+    """A credential with this value; `old` as version 0.1.0 sealed it."""
     number = next(_counter)
     key = UUID(int=number * 2**64 + random.getrandbits(64))
     sql.execute(
         "INSERT INTO user_secrets (id, user_id, name, version, provider, value, last_four) "
         "VALUES (%s, %s, %s, 1, 'provider', %s, 'four')",
-        [key, OWNER_ID, f"name-{number}", ring.seal(value, SECRETS.place(key))],
+        [key, OWNER_ID, f"name-{number}", ring.seal(value, (old_place if old else place)(key))],
     )
     return key
 
 
-def fill(sql: psycopg.Connection[Any], ring: KeyRing, number: int) -> dict[UUID, bytes]:
+def fill(sql: psycopg.Connection[Any], ring: KeyRing, number: int, *, old: bool = False) -> dict[UUID, bytes]:
     """So many credentials, by id."""
     with sql.transaction():
-        return {insert(sql, ring, value): value for value in (b"canary %d" % each for each in range(number))}
+        return {insert(sql, ring, value, old=old): value for value in (b"canary %d" % each for each in range(number))}
 
 
 def opened(sql: psycopg.Connection[Any], ring: KeyRing, column: SealedColumn = SECRETS) -> dict[Any, bytes]:
     """Every value of a column. Raises `VaultError` where one does not open."""
     rows = sql.execute(f"SELECT {column.primary_key}, {column.column} FROM {column.table}").fetchall()
-    return {key: ring.open(sealed, column.place(key)) for key, sealed in rows}
+    return {key: ring.open(sealed, place(key) if column is SECRETS else column.place(key)) for key, sealed in rows}
 
 
 def under(sql: psycopg.Connection[Any], key_id: str) -> int:
@@ -153,7 +163,7 @@ def test_every_registered_column_has_an_index_by_key(sql: psycopg.Connection, co
 def test_nothing_reads_the_whole_table(settings: Settings, sql: psycopg.Connection) -> None:
     """Status and batches go by the index on the key, also where the statistics are those of before the rotation."""
     ring = ring_of(*BEFORE)
-    example = ring.seal(b"value", SECRETS.place(UUID(int=1)))
+    example = ring.seal(b"value", place(UUID(int=1)))
     sql.execute(
         """
         INSERT INTO user_secrets (id, user_id, name, version, provider, value, last_four)
@@ -162,14 +172,14 @@ def test_nothing_reads_the_whole_table(settings: Settings, sql: psycopg.Connecti
         [OWNER_ID, example],
     )
     sql.execute("ANALYZE user_secrets")
-    resealed = ring_of(*AFTER).seal(b"value", SECRETS.place(UUID(int=1)))
+    resealed = ring_of(*AFTER).seal(b"value", place(UUID(int=1)))
     sql.execute("UPDATE user_secrets SET value = %s WHERE name <> 'n10000'", [resealed])
     values = {"key_id": "first", "after": SECRETS.below, "rows": 500}
     with closing(connect(settings.secret)) as connection:
-        for query in ("keys", "count", "batch"):
+        for query in ("keys", "count", "count_unbound", "unbound_batch", "batch"):
             explain = "EXPLAIN (COSTS OFF) " + SECRETS.query(query).as_string(connection)
             plan = "\n".join(row["QUERY PLAN"] for row in connection.execute(explain, values))
-            assert "user_secrets_vault_key" in plan, plan
+            assert ("user_secrets_unbound" if "unbound" in query else "user_secrets_vault_key") in plan, plan
             assert "Seq Scan" not in plan, plan
     # Each entry that the index gives is a row of the batch: of the last plan, the batch's.
     assert "Filter" not in plan, plan
@@ -197,7 +207,7 @@ class Writers:
                 value = b"written %d %d" % (number, threading.get_ident())
                 if number % 2:
                     key = random.choice(mine)
-                    sealed = self.ring.seal(value, SECRETS.place(key))
+                    sealed = self.ring.seal(value, place(key))
                     sql.execute("UPDATE user_secrets SET value = %s WHERE id = %s", [sealed, key])
                 else:
                     key = insert(sql, self.ring, value)
@@ -360,7 +370,7 @@ def test_a_change_in_between_is_kept(settings: Settings, sql: psycopg.Connection
         # It is asked for when the rows are read and not yet written.
         if next(asked) == 0:
             for each, sealing in ((key, BEFORE), (others[0], AFTER)):
-                sealed = ring_of(*sealing).seal(b"replaced", SECRETS.place(each))
+                sealed = ring_of(*sealing).seal(b"replaced", place(each))
                 sql.execute("UPDATE user_secrets SET value = %s WHERE id = %s", [sealed, each])
             sql.execute("DELETE FROM user_secrets WHERE id = %s", [others[1]])
         return ring_of(*AFTER)
@@ -448,6 +458,59 @@ def test_status_counts_rows_by_key(settings: Settings, sql: psycopg.Connection) 
         "state": "active",
         "rows": {"user_secrets.value": 3, "idempotency_keys.body": 0},
     }
+
+
+def unbound(sql: psycopg.Connection[Any]) -> int:
+    """How many credentials are of the format of version 0.1.0."""
+    row = sql.execute("SELECT count(*) FROM user_secrets WHERE get_byte(value, 0) = 1").fetchone()
+    assert row
+    return int(row[0])
+
+
+def test_values_of_an_earlier_version_are_bound_by_a_rotation(settings: Settings, sql: psycopg.Connection) -> None:
+    """After one `vault rotate` no credential opens in another row, whichever key it was under; status counts them."""
+    present = fill(sql, ring_of(*BEFORE), 3, old=True) | fill(sql, ring_of(*AFTER), 4, old=True)
+    present |= fill(sql, ring_of(*AFTER), 2)
+    untouched = {value for (value,) in sql.execute("SELECT value FROM user_secrets WHERE get_byte(value, 0) = 2")}
+    assert opened(sql, ring_of(*AFTER)) == present
+    told = "7 rows of user_secrets.value not bound yet to user_id, name, provider; ai-admin vault rotate binds them"
+    assert told in vault(settings, "status").stdout
+    assert json.loads(vault(settings, "status", "--json").stdout)["unbound"] == {"user_secrets.value": 7}
+    assert "7 rows to seal anew under second" in vault(settings, "rotate", "--dry-run").output
+    assert unbound(sql) == 7
+    result = vault(settings, "rotate", "--batch", 2)
+    assert (result.exit_code, "7 rows sealed anew under second" in result.output) == (0, True), result.output
+    assert unbound(sql) == 0
+    assert opened(sql, ring_of(SECOND | PRIMARY)) == present
+    assert untouched < {value for (value,) in sql.execute("SELECT value FROM user_secrets")}
+    assert "not bound" not in vault(settings, "status").stdout
+    assert vault(settings, "rotate", "--dry-run").output.startswith("0 rows")
+
+
+def test_an_unbound_value_that_does_not_open_is_named_and_left(settings: Settings, sql: psycopg.Connection) -> None:
+    """A damaged row of the primary key ends the rotation with a word, and does not keep it going for ever."""
+    damaged, *_ = fill(sql, ring_of(*AFTER), 3, old=True)
+    sql.execute("UPDATE user_secrets SET value = set_byte(value, 40, get_byte(value, 40) # 1) WHERE id = %s", [damaged])
+    result = vault(settings, "rotate")
+    assert (result.exit_code, "2 rows sealed anew under second" in result.output) == (1, True), result.output
+    assert f"user_secrets.value id={damaged} is left: it is damaged" in result.output
+    assert unbound(sql) == 1
+
+
+def test_a_promotion_while_values_are_bound_leaves_nothing_behind(settings: Settings, sql: psycopg.Connection) -> None:
+    """Rows that were bound under the former primary key go on to the new one."""
+    present = fill(sql, ring_of(*AFTER), 40, old=True)
+    third = entry("third", b"3" * 32)
+    asked = itertools.count()
+
+    def ring() -> KeyRing:
+        return ring_of(*AFTER, third) if next(asked) < 4 else ring_of(FIRST, SECOND, third | PRIMARY)
+
+    with rotating(settings, ring=ring, batch=10) as rotation:
+        list(rotation.run())
+    assert rotation.unopened == {}
+    assert unbound(sql) == 0
+    assert opened(sql, ring_of(third | PRIMARY)) == present
 
 
 @pytest.mark.parametrize(("first", "told"), [((), "missing"), ((FIRST | RETIRED,), "retired")])
