@@ -2,13 +2,19 @@
 
 import contextlib
 import random
+import re
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from os import kill
 from pathlib import Path
 
+import httpx
+
+from ai_admin.config import ConfigSettings
 from tests.conftest import AS_OWNER
 from tests.faults.ledger import Verdict
 from tests.faults.world import World, small_disk, until, world
@@ -16,6 +22,12 @@ from tests.serving import HANGS, USERS
 
 # Seconds of undisturbed writing between two faults.
 _CALM = 0.5
+# Seconds that a flood of requests takes.
+_FLOOD_S = 5
+_CONSOLE = "/ai/admin/console"
+_KEYS = "/ai/me/keys"
+_TOKEN = re.compile(r'name="csrf_token" value="([^"]+)"')
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _FULL_DISK = "a full disk"
 
 # Breaks something, and gives the moment from which recovery counts: the beginning of what needs no end, as a kill, or
@@ -137,6 +149,109 @@ def slow_clients(world: World) -> float:
             for client in clients:
                 client.sendall(piece)
             time.sleep(1)
+    return began
+
+
+def _flood(
+    world: World, clients: list[dict[str, str]], send: Callable[[httpx.Client], int], pause: float
+) -> Counter[int]:
+    """Send again and again from a client for each of these headers; how many answers of each status there were.
+
+    A pause between two requests makes the flood the same, whether the server answers it at once or not.
+    """
+    ends = time.monotonic() + _FLOOD_S
+
+    def flood(headers: dict[str, str]) -> Counter[int]:
+        statuses: Counter[int] = Counter()
+        with _client(world, headers) as client:
+            while time.monotonic() < ends:
+                # A large body that is refused unread may find its connection closed.
+                with contextlib.suppress(httpx.WriteError, httpx.ReadError, httpx.RemoteProtocolError):
+                    statuses[send(client)] += 1
+                time.sleep(pause)
+        return statuses
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        return sum(pool.map(flood, clients), Counter())
+
+
+def _client(world: World, headers: dict[str, str]) -> httpx.Client:
+    return httpx.Client(base_url=f"http://127.0.0.1:{world.port}", headers=headers, timeout=HANGS, trust_env=False)
+
+
+def _member(world: World) -> tuple[str, dict[str, str]]:
+    """The id and the credential of a new member."""
+    with _client(world, AS_OWNER) as api:
+        tag = f"m-{random.getrandbits(32):08x}"
+        user_id = str(api.post(USERS, json={"tag": tag, "kind": "service"}).raise_for_status().json()["id"])
+        key = api.post(f"{USERS}/{user_id}/keys", json={"name": "k"}).raise_for_status().json()["key"]
+    return user_id, {"Authorization": f"Bearer {key}"}
+
+
+@_fault("a stranger's forms of 149,000 fields, twenty a second")
+def large_forms(world: World) -> float:
+    """Two clients send them with the cookie that the form goes with, and two without: none of them is taken."""
+    began = time.monotonic()
+    with _client(world, {}) as client:
+        cookies = client.get(f"{_CONSOLE}/sign-in").cookies
+    cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+    form = b"&".join(b"a%d=1" % (number % 100) for number in range(149_000))
+    statuses = _flood(
+        world,
+        [cookie, cookie, {}, {}],
+        lambda client: client.post(f"{_CONSOLE}/sign-in", content=form, headers=_FORM).status_code,
+        pause=0.2,
+    )
+    assert set(statuses) <= {400, 413}, statuses
+    return began
+
+
+@_fault("a member's bodies of 104,000 unknown members, forty a second")
+def unknown_members(world: World) -> float:
+    """On eight connections, for a key that is never made."""
+    _, member = _member(world)
+    began = time.monotonic()
+    body = b"{" + b",".join(b'"%d":1' % number for number in range(104_000)) + b"}"
+    statuses = _flood(
+        world,
+        [member | {"Content-Type": "application/json"}] * 8,
+        lambda client: client.post(_KEYS, content=body).status_code,
+        pause=0.2,
+    )
+    assert set(statuses) <= {400, 413, 429}, statuses
+    return began
+
+
+@_fault("a member who renames a key and signs in, as often as eight connections can")
+def member_in_a_loop(world: World) -> float:
+    """Each change that is acknowledged has its event, and the user has no more sessions than they may have."""
+    user_id, member = _member(world)
+    began = time.monotonic()
+    with _client(world, member) as client:
+        (key,) = client.get(_KEYS).json()["data"]
+
+    def rename_or_sign_in(client: httpx.Client) -> int:
+        if random.random() < 0.5:
+            name = f"n{random.getrandbits(32):08x}"
+            return client.put(f"{_KEYS}/{key['id']}", json={"name": name}).status_code
+        token = _TOKEN.search(client.get(f"{_CONSOLE}/sign-in").text)
+        assert token
+        form = {"csrf_token": token[1], "key": member["Authorization"].partition(" ")[2]}
+        return client.post(f"{_CONSOLE}/sign-in", data=form).status_code
+
+    statuses = _flood(world, [member] * 8, rename_or_sign_in, pause=0)
+    assert set(statuses) <= {200, 303, 429}, statuses
+    with world.sql() as sql:
+        left = sql.execute(
+            """
+            SELECT (SELECT count(*) FROM audit_events WHERE action = 'keys:update' AND target_id = %(id)s),
+                   (SELECT count(*) FROM console_sessions WHERE user_id = %(id)s)
+            """,
+            {"id": user_id},
+        ).fetchone()
+    assert left is not None
+    assert left[0] == statuses[200]
+    assert left[1] <= min(statuses[303], ConfigSettings().sessions_per_user)
     return began
 
 

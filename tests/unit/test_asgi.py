@@ -1,13 +1,14 @@
-"""Answers that are streamed, on their way to callers who leave or stop reading."""
+"""Heads in many lines, and answers that are streamed to callers who leave or stop reading."""
 
 import asyncio
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
 
 from ai_admin.asgi import AsgiApplication
+from ai_admin.http.heads import LONGEST_HEADER
 
 SCOPE = {
     "type": "http", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b"", "http_version": "1.1",
@@ -78,3 +79,21 @@ def test_who_reads_no_more_gets_no_end() -> None:
         asyncio.run(application(body)(SCOPE, receive, send))
     assert body.is_closed
     assert all(message.get("more_body", True) for message in sent)
+
+
+def test_header_in_many_lines_grows_no_longer_than_one_that_is_refused() -> None:
+    """HTTP/2 has room for thousands of lines: to join them all took time with the square of their number."""
+    app = Flask(__name__)
+    app.add_url_rule("/", view_func=lambda: str(len(request.headers["X-Line"])))
+    bridge = AsgiApplication(app, threads=1, max_body_bytes=1, body_timeout_s=20)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    lines = [(b"x-line", b"x" * 100)] * 10_000
+    asyncio.run(bridge({**SCOPE, "headers": lines}, receive, send))
+    assert LONGEST_HEADER < int(sent[-1]["body"]) <= LONGEST_HEADER + 102
