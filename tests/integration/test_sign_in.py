@@ -40,6 +40,7 @@ from tests.identity_provider import (
 from tests.identity_provider import serving as serving_keys
 from tests.integration.test_access import AUDIT, MATRIX, ME, Headers, bearer, call, events, key_of, user_of
 from tests.integration.test_introspection import AUTHORIZE, INTROSPECT
+from tests.integration.test_standing import held_up
 from tests.serving import USERS, own_database, together
 
 ADA = {"tag": "ada", "email": "Ada@Example.com", "name": "Ada Lovelace"}
@@ -344,6 +345,21 @@ def test_a_race_binds_once(api: httpx.Client, sql: psycopg.Connection, subjects:
     assert [status == 200 for status in answers] == [subject == winner for subject in subjects]
     assert set(answers) <= {200, 401}
     assert len(events(api, action="identities:bind")) == 1
+
+
+@pytest.mark.parametrize(
+    "change", ["role = 'admin'", "status = 'suspended'", "email = 'other@example.com'"], ids=["role", "status", "email"]
+)
+def test_first_sign_in_during_change_of_user_binds_nobody(
+    api: httpx.Client, sql: psycopg.Connection, change: str
+) -> None:
+    """A subject that waits for a promotion would otherwise sign in as the new admin by its address."""
+    user, headers = person(api), as_token(**VERIFIED)
+    with held_up(sql, lambda: api.get(ME, headers=headers)) as (answers, go):
+        sql.execute(f"UPDATE users SET {change} WHERE id = %s", [user])
+        go()
+    assert_problem(answers[0], 401, "UNAUTHENTICATED")
+    assert bindings(sql) == []
 
 
 UNBINDABLE: dict[str, tuple[dict[str, object], dict[str, object]]] = {
