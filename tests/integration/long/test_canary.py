@@ -34,7 +34,7 @@ from ai_admin.credentials import store
 from ai_admin.database import SCHEMA_VERSION
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.errors import ApiError
-from ai_admin.http import body, validation
+from ai_admin.http import validation
 from ai_admin.server import create_server_app
 from ai_admin.vault.keyring import KeyRing
 from tests.conftest import OWNER_KEY, ROLE, calling, write_mount
@@ -508,8 +508,7 @@ def write_everywhere(api: httpx.Client, written: Written, person: str) -> set[st
         json={"name": new("own key's name"), "models": [written.texts["key's later models"]]},
     ).json()
     send("DELETE", f"{ME}/keys/{own['id']}", headers=mine)
-    successor = {"name": new("successor's name"), "models": [new("successor's models")], "replaces": key["id"]}
-    successor = send("POST", f"{path}/keys", json=successor).json()
+    successor = send("POST", f"{path}/keys/{key['id']}/rotate", json={}).json()
     name, provider = new("credential's name"), new("credential's provider")
     send("PUT", f"{path}/secrets/{name}", json={"provider": provider, "value": "x"})
     send("PUT", f"{path}/secrets/{name}", json={"provider": new("credential's later provider"), "value": "y"})
@@ -624,7 +623,7 @@ def leak_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def leaking(error: Any, place: str) -> Any:
         return [{**detail, "ctx": {"input": str(error.errors()[0]["input"])}} for detail in details_of(error, place)]
 
-    monkeypatch.setattr(body, "details_of", leaking)
+    monkeypatch.setattr(validation, "details_of", leaking)
 
 
 def leak_of_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
