@@ -14,7 +14,7 @@ def settings(root: Path, postgres: EmbeddedPostgres, database: str, config: dict
     secret = {
         "PG_HOST": str(postgres.socket_folder),
         "PG_DATABASE": database,
-        "CURSOR_KEY": base64.b64encode(bytes(32)).decode(),
+        "CURSOR_KEY": base64.b64encode(b"benchmark cursor key, 32 bytes..").decode(),
         "VAULT_KEYS": json.dumps({"keys": [new_key_entry("bench") | {"state": "primary"}]}),
         **further,
     }

@@ -19,7 +19,7 @@ from tests.conftest import ROOT, write_mount
 from tests.fission import double, specs
 
 FUNCTION = "ai-admin-seal-audit"
-KEY = base64.b64encode(bytes(32)).decode()
+KEY = base64.b64encode(b"seal" * 8).decode()
 # As pkg/timer and pkg/publisher of fission/fission call: a POST without a body, to the trigger's subpath.
 TIMER: dict[str, Any] = {"method": "POST", "headers": {"X-Fission-Timer-Name": FUNCTION}}
 

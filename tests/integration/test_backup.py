@@ -28,7 +28,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 [SECTION] = re.findall(r"^## Backup and restore\n(.*?)(?=^## )", OPERATIONS, re.MULTILINE | re.DOTALL)
 COMMANDS = "\n".join(re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL))
 USER, KEY = {"tag": "ada", "name": "Ada", "kind": "service"}, {"Idempotency-Key": "once"}
-OTHER_RING = text_of(entry("other", b"o" * 32, "primary"))
+OTHER_RING = text_of(entry("other", b"else" * 8, "primary"))
 
 
 @dataclass(frozen=True)

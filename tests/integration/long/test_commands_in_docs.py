@@ -207,7 +207,7 @@ def test_the_deployment_runs(tmp_path: Path) -> None:
     secrets.mkdir(parents=True)
     run = [line for line in lines if not is_excused(line)]
     key = subprocess.run(["sh", "-ec", run.pop()], env=environment, capture_output=True, check=True).stdout.decode()
-    given = {"PG_HOST": "db.example.com", "CURSOR_KEY": key, "VAULT_KEYS": text_of(entry("a", b"k" * 32, "primary"))}
+    given = {"PG_HOST": "db.example.com", "CURSOR_KEY": key, "VAULT_KEYS": text_of(entry("a", b"ring" * 8, "primary"))}
     for name, value in given.items():
         assert name in SECRET_KEYS
         (secrets / name).write_text(value)
