@@ -20,7 +20,7 @@ from ai_admin.credentials.views import secrets
 from ai_admin.database import Database, repeat_lost
 from ai_admin.http import cors, heads, host, once, problems, request_log, security_headers, source
 from ai_admin.introspection.views import introspection
-from ai_admin.keys.views import keys, own
+from ai_admin.keys.views import every, keys, own
 from ai_admin.services import Services
 from ai_admin.totals import Estimates
 from ai_admin.users.views import users
@@ -86,7 +86,7 @@ def create_app(settings: Settings | None = None, more: Iterable[Blueprint] = ())
     cors.install(app)
     security_headers.install(app)
     problems.install(app)
-    for blueprint in (users, keys, own, secrets, audit, introspection, *more):
+    for blueprint in (users, keys, every, own, secrets, audit, introspection, *more):
         app.register_blueprint(blueprint)
     guard.install(app)
     once.install(app)

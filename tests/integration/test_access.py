@@ -24,6 +24,7 @@ from tests.serving import USERS, together
 
 NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
 AUDIT = "/ai/admin/audit"
+ALL_KEYS = "/ai/admin/keys"
 ME = "/ai/me"
 Headers = dict[str, str]
 
@@ -37,6 +38,8 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("GET", f"{USERS}/<UserID>"): READ_USERS,
     ("PUT", f"{USERS}/<UserID>"): CHANGE_USERS,
     ("DELETE", f"{USERS}/<UserID>"): CHANGE_USERS,
+    ("GET", ALL_KEYS): CHANGE_USERS,
+    ("POST", f"{ALL_KEYS}/report-leak"): CHANGE_USERS,
     ("GET", f"{USERS}/<UserID>/keys"): CHANGE_USERS,
     ("POST", f"{USERS}/<UserID>/keys"): CHANGE_USERS,
     ("PUT", f"{USERS}/<UserID>/keys/<KeyID>"): CHANGE_USERS,

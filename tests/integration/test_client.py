@@ -118,6 +118,32 @@ def test_rotate_command_keeps_the_end_unless_told(run: Run) -> None:
     assert "VALIDATION_ERROR" in run("keys", "rotate", "bot", listed["id"], "--expires", "soon", expected=1).stderr
 
 
+def test_list_of_all_keys_and_report_of_a_leak(run: Run, tmp_path: Path) -> None:
+    """A key from a repository is found and revoked; it is never an argument, which other processes see."""
+    for number in range(3):
+        run("users", "create", f"bot-{number}", "--kind", "service")
+    texts = [run("keys", "create", f"bot-{number}", f"key {number}").stdout.strip() for number in range(3)]
+    everything = objects(run("keys", "list", "--all-users", "--json"))
+    assert [key["userTag"] for key in everything] == ["bot-2", "bot-1", "bot-0", "zz-owner"]
+    some = run("keys", "list", "--all-users", "--where", "neverUsed=true", "--sort", "createdAt", "--limit", "2")
+    assert "key 0" in some.stdout
+    assert "key 2" not in some.stdout
+    assert "there are more than these 2" in some.stderr
+    assert "VALIDATION_ERROR" in run("keys", "list", "--all-users", "--where", "x=1", expected=1).stderr
+    run("keys", "list", expected=2)
+    run("keys", "list", "bot-0", "--all-users", expected=2)
+    run("keys", "list", "bot-0", "--where", "state=active", expected=2)
+    assert "revoked" in run("keys", "report-leak", stdin=f"{texts[0]}\n").stdout
+    (tmp_path / "leaked").write_text(texts[1])
+    (found,) = objects(run("keys", "report-leak", "--file", str(tmp_path / "leaked"), "--json"))
+    assert (found["userId"], found["revoked"]) == (everything[1]["userId"], True)
+    assert "had stopped working" in run("keys", "report-leak", stdin=texts[0]).stdout
+    refused = run("keys", "report-leak", stdin=f"{texts[2]}x", expected=1)
+    assert texts[2] not in refused.output
+    run("keys", "report-leak", "--file", str(tmp_path / "none"), expected=2)
+    assert [key["userTag"] for key in objects(run("keys", "list", "--all-users", "--json"))] == ["bot-2", "zz-owner"]
+
+
 def test_keys_and_credentials(run: Run, api: httpx.Client, tmp_path: Path) -> None:
     """A new key, and a value that is revealed, stand alone on standard output, and nowhere else."""
     run("users", "create", "bot", "--kind", "service", "--role", "auditor")

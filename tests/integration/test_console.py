@@ -415,11 +415,11 @@ def test_nothing_that_people_write_becomes_markup(owner: Browser) -> None:
 def test_each_role_sees_and_does_what_it_may(browser: Browser) -> None:
     """A page that is not theirs is a 403 in words, and what they may not do is not offered."""
     user = made(browser, tag="ada")
-    pages = {"/overview", "/users", f"/users/{user['id']}", "/audit", "/users/new", "/account"}
+    pages = {"/overview", "/users", f"/users/{user['id']}", "/keys", "/audit", "/users/new", "/account"}
     refused = {
         "owner": set(),
         "admin": {"/audit"},
-        "auditor": {"/users/new"},
+        "auditor": {"/users/new", "/keys"},
         "member": pages - {"/account"},
     }
     forms = {
@@ -427,6 +427,7 @@ def test_each_role_sees_and_does_what_it_may(browser: Browser) -> None:
         "/users/bulk": {"owner", "admin"},
         f"/users/{user['id']}": {"owner", "admin"},
         f"/users/{user['id']}/keys": {"owner", "admin"},
+        "/keys/report-leak": {"owner", "admin"},
         f"/users/{user['id']}/secrets": {"owner", "admin"},
         f"/users/{user['id']}/secrets/x/reveal": {"owner"},
         f"/users/{user['id']}/secrets/x/restore": {"owner", "admin"},

@@ -13,8 +13,19 @@ import pytest
 
 from ai_admin.embedded import EmbeddedPostgres
 from ai_admin.users.directory import _OWNERS_LOCK
-from tests.conftest import OWNER_ID, assert_problem
-from tests.integration.test_access import AUDIT, MATRIX, ME, Headers, bearer, events, key_of, uncached, user_of
+from tests.conftest import OWNER_ID, OWNER_KEY, assert_problem
+from tests.integration.test_access import (
+    ALL_KEYS,
+    AUDIT,
+    MATRIX,
+    ME,
+    Headers,
+    bearer,
+    events,
+    key_of,
+    uncached,
+    user_of,
+)
 from tests.serving import USERS
 
 Answer = TypeVar("Answer")
@@ -42,6 +53,8 @@ BODIES: dict[tuple[str, str], object] = {
     ("POST", USERS): {"tag": "new", "kind": "service"},
     ("PUT", f"{USERS}/<UserID>"): {"name": "changed"},
     ("DELETE", f"{USERS}/<UserID>"): None,
+    # The key of all tests: a case here has it for the last time.
+    ("POST", f"{ALL_KEYS}/report-leak"): {"key": OWNER_KEY},
     ("POST", f"{USERS}/<UserID>/keys"): {"name": "new"},
     ("PUT", f"{USERS}/<UserID>/keys/<KeyID>"): {"name": "changed"},
     ("POST", f"{USERS}/<UserID>/keys/<KeyID>/rotate"): {},

@@ -48,6 +48,7 @@ class Action(str, Enum):
     KEYS_UPDATE = "keys:update"
     KEYS_ROTATE = "keys:rotate"
     KEYS_REVOKE = "keys:revoke"
+    KEYS_REPORT_LEAK = "keys:report_leak"
     SECRETS_SET = "secrets:set"
     SECRETS_REMOVE = "secrets:remove"
     SECRETS_RESTORE = "secrets:restore"

@@ -210,9 +210,17 @@ def keep_key(url: str, key: str) -> None:
     kept.set_password(_SERVICE, url.rstrip("/"), key)
 
 
-def read_value(file: Path | None) -> str:
-    """A secret value, from a file or else from standard input; a last line break is not of it."""
+def pair(text: str, option: str) -> tuple[str, str]:
+    """Return the name and the value of an option such as `--where role=admin`. Ends the command for any other text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise failure(f"{option} {text}: write it as NAME=VALUE", Exit.TROUBLE)
+    return name, value
+
+
+def read_value(file: Path | None, name: str = "Value") -> str:
+    """Return a secret value, from a file or else from standard input, without a last line break."""
     if file is None and sys.stdin.isatty():
-        return str(typer.prompt("Value", hide_input=True))
+        return str(typer.prompt(name, hide_input=True))
     text = file.read_text(encoding="utf-8") if file else sys.stdin.read()
     return text.removesuffix(os.linesep).removesuffix("\n")

@@ -1,33 +1,92 @@
-"""`ai-admin keys`: a user's API keys, over HTTP. A new key is printed once, alone on standard output."""
+"""`ai-admin keys`: API keys, over HTTP. A new key is printed once, alone on standard output."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ai_admin.access.scopes import Scope
-from ai_admin.client.api import DEFAULT_URL, Api, AsJson, KeyFile, Url, UserName, server, user_path
+from ai_admin.client.api import DEFAULT_URL, Api, AsJson, KeyFile, Url, UserName, pair, read_value, server, user_path
+from ai_admin.keys.schemas import KeyOrder
 from ai_admin.terminal import Exit, failure, print_json, print_table, stderr
 
-app = typer.Typer(help="List, make, rotate and revoke API keys of users.", no_args_is_help=True)
+app = typer.Typer(help="List, make, rotate and revoke API keys of users, and report leaked ones.", no_args_is_help=True)
+_ALL_KEYS = ("ai", "admin", "keys")
 _COLUMNS = ("name", "lastFour", "scopes", "models", "expiresAt", "lastUsedAt", "id")
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, or its last four characters.")]
 
 
 @app.command("list")
-def list_keys(user: UserName, as_json: AsJson = False, url: Url = DEFAULT_URL, key_file: KeyFile = None) -> None:
-    """List the keys of a user; the keys themselves are shown nowhere.
+def list_keys(
+    user: Annotated[str | None, typer.Argument(metavar="USER", help="The user's tag, email address or id.")] = None,
+    all_users: Annotated[bool, typer.Option("--all-users", help="Keys of all users, newest first.")] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="NAME=VALUE",
+            help="With --all-users, a filter such as scope=secrets:reveal or expiresAt[lt]=2027-01-31T00:00:00Z; "
+            "may be repeated.",
+        ),
+    ] = None,
+    sort: Annotated[KeyOrder, typer.Option(help="With --all-users, the order; - descends.")] = KeyOrder.CREATED_AT_DESC,
+    limit: Annotated[int, typer.Option(min=1, help="With --all-users, keys at most; --all for all.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="With --all-users, all of them.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+) -> None:
+    """List the keys of a user, or of all users; the keys themselves are shown nowhere.
 
     Example: ai-admin keys list ada
+
+    Example: ai-admin keys list --all-users --where neverExpires=true --where scope=secrets:reveal
     """
+    if all_users == (user is not None):
+        raise failure("name a user, or ask for --all-users", Exit.TROUBLE)
+    if where and not all_users:
+        raise failure("--where goes with --all-users", Exit.TROUBLE)
+    query = [*(pair(text, "--where") for text in where or ()), ("sort", sort.value)]
     with server(url, key_file) as api:
-        keys = _keys(api, api.user(user))
+        if user is not None:
+            _print(_keys(api, api.user(user)), _COLUMNS, as_json)
+            return
+        # One more than is shown tells whether there are more.
+        keys = api.listed(_ALL_KEYS, query, None if everything else limit + 1)
+        _print(keys if everything else islice(keys, limit), ("userTag", "userId", *_COLUMNS), as_json)
+        if next(keys, None) is not None:
+            stderr.print(f"there are more than these {limit:,}: --limit, or --all")
+
+
+@app.command("report-leak")
+def report_leak(
+    file: Annotated[
+        Path | None, typer.Option("--file", help="File with the leaked key; else standard input has it.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    key_file: KeyFile = None,
+) -> None:
+    """Revoke a key that has leaked, found by its text, whoever its user is.
+
+    The text is read from a file or from standard input, never from the command line, which other processes see.
+
+    Example: ai-admin keys report-leak --file leaked.key
+    """
+    try:
+        text = read_value(file, "Leaked key")
+    except (OSError, UnicodeError) as error:
+        raise failure(error, Exit.TROUBLE) from None
+    with server(url, key_file) as api:
+        found = api.ask("POST", (*_ALL_KEYS, "report-leak"), body={"key": text.strip()})
     if as_json:
-        for key in keys:
-            print_json(key)
+        print_json(found)
     else:
-        print_table(_COLUMNS, keys)
+        done = "revoked" if found["revoked"] else f"had stopped working on {found['endedAt']}"
+        typer.echo(f"key {found['keyId']} of user {found['userId']} {done}")
 
 
 @app.command()
@@ -92,6 +151,14 @@ def revoke(user: UserName, key: Key, url: Url = DEFAULT_URL, key_file: KeyFile =
     with server(url, key_file) as api:
         owner = api.user(user)
         api.ask("DELETE", user_path(owner, "keys", _key(api, owner, key)["id"]))
+
+
+def _print(keys: Iterable[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
+    if as_json:
+        for key in keys:
+            print_json(key)
+    else:
+        print_table(columns, keys)
 
 
 def _keys(api: Api, user: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ai_admin.client.api import DEFAULT_URL, USERS, AsJson, KeyFile, Url, UserName, server, user_path
+from ai_admin.client.api import DEFAULT_URL, USERS, AsJson, KeyFile, Url, UserName, pair, server, user_path
 from ai_admin.json_values import RepeatedMember, loads
 from ai_admin.terminal import Exit, failure, print_json, print_table, show, stderr
 from ai_admin.transfer.commands import app
@@ -45,7 +45,7 @@ def list_users(
 
     Example: ai-admin users list "ada love" --where status=suspended --sort name
     """
-    query = [_pair(text, "--where") for text in where or ()]
+    query = [pair(text, "--where") for text in where or ()]
     query += [("sort", sort.value), ("count", "none"), *([("q", words)] if words else [])]
     with server(url, key_file) as api:
         # One more than is shown tells whether there are more.
@@ -162,13 +162,6 @@ def restore(user: UserName, as_json: AsJson = False, url: Url = DEFAULT_URL, key
         show(api.ask("PUT", user_path(api.user(user, deleted=True)), body={"status": "active"}), as_json)
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise failure(f"{option} {text}: write it as NAME=VALUE", Exit.TROUBLE)
-    return name, value
-
-
 def _members(
     email: str | None,
     name: str | None,
@@ -201,7 +194,7 @@ def _attributes(texts: list[str]) -> dict[str, Any]:
 
 
 def _attribute(text: str) -> tuple[str, Any]:
-    name, value = _pair(text, "--attribute")
+    name, value = pair(text, "--attribute")
     try:
         return name, loads(value)
     except RepeatedMember as error:

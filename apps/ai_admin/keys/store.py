@@ -20,10 +20,10 @@ from ai_admin.sql import queries
 from ai_admin.users import directory
 from ai_admin.users.schemas import Kind, Role, Status
 
-_COLUMNS = """id, name, last_four AS "lastFour", scopes, models, created_at AS "createdAt",
+COLUMNS = """id, name, last_four AS "lastFour", scopes, models, created_at AS "createdAt",
     created_by AS "createdBy", expires_at AS "expiresAt", last_used_at AS "lastUsedAt",
     rotated_at AS "rotatedAt", previous_expires_at AS "previousExpiresAt" """
-_SQL = {name: sql.replace("{columns}", _COLUMNS) for name, sql in queries("keys").items()}
+_SQL = {name: sql.replace("{columns}", COLUMNS) for name, sql in queries("keys").items()}
 _SETTABLE = ("name", "scopes", "models", "expiresAt")
 
 
@@ -129,7 +129,7 @@ def revoke(connection: Connection, by: Actor, user_id: UUID, key_id: UUID) -> No
     key = _locked(connection, user_id, key_id)
     require_standing(connection, by)
     _require_no_weaker(connection, by, user, key)
-    _revoke(connection, user_id, key_id)
+    end(connection, user_id, key_id)
     events.about_key(connection, by, Action.KEYS_REVOKE, user_id, {"key": str(key_id), "name": key["name"]})
 
 
@@ -140,8 +140,8 @@ def require_working(connection: Connection, key: str) -> None:
         raise KeyEnded
 
 
-def _revoke(connection: Connection, user_id: UUID, key_id: UUID) -> None:
-    """End a key whose row is locked. Its digests stay for a while, to tell the holder of the key."""
+def end(connection: Connection, user_id: UUID, key_id: UUID) -> None:
+    """End a key for good, whose row is locked. Its digests stay for a while, to tell the holder of the key."""
     _end_previous(connection, user_id, key_id, "revoked")
     connection.execute(_SQL["revoke"], {"id": key_id})
 

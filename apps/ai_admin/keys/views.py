@@ -21,10 +21,11 @@ from ai_admin.etags import entity_tag
 from ai_admin.http import once
 from ai_admin.http.answers import answer, encode
 from ai_admin.http.body import BODY_ERRORS, read_body
+from ai_admin.http.paging import Cursors
 from ai_admin.http.path import read_uuid
 from ai_admin.http.query import read_query
 from ai_admin.idempotency import Answer
-from ai_admin.keys import store
+from ai_admin.keys import inventory, store
 from ai_admin.keys.schemas import (
     LARGEST_KEY,
     LARGEST_ROTATION,
@@ -33,15 +34,63 @@ from ai_admin.keys.schemas import (
     ApiKeyList,
     ApiKeyRotate,
     ApiKeyUpdate,
+    KeyPage,
+    KeyQuery,
+    LeakedKey,
+    LeakReport,
     NewApiKey,
 )
+from ai_admin.listing import Window
 from ai_admin.operations import NoQuery, describe
 from ai_admin.services import services
 from ai_admin.users import directory
-from ai_admin.users.schemas import AiUser
+from ai_admin.users.schemas import LARGEST_PAGE, AiUser
 
 keys = Blueprint("keys", __name__, url_prefix="/ai/admin/users/<UserID>/keys")
+every = Blueprint("all_keys", __name__, url_prefix="/ai/admin/keys")
 own = Blueprint("me", __name__, url_prefix="/ai/me")
+
+
+@every.get("")
+@describe(
+    "Find keys",
+    Scope.KEYS_READ,
+    answers={200: KeyPage},
+    query=KeyQuery,
+    errors=(RequestInvalid, DatabaseUnavailable),
+)
+def list_all_keys() -> Response:
+    """The keys of all users. Filters are joined by AND; follow `nextCursor` to read everything.
+
+    A key without expiry counts as the last to expire, and one that was never used as the first to be used.
+    """
+    query = read_query(KeyQuery)
+    size = min(query.size, LARGEST_PAGE)
+    cursors = Cursors.of("keys", query, {"size", "cursor"})
+    window = Window(size, after=cursors.position(query.cursor))
+    with services().database.connection() as connection:
+        page = inventory.read(connection, actor(), query, inventory.LISTING.orders[query.sort.value], window)
+    return answer({"data": page.rows, "size": size, "nextCursor": cursors.cursor(page.last)})
+
+
+@every.post("/report-leak")
+@describe(
+    "Report a leaked key",
+    Scope.KEYS_WRITE,
+    answers={200: LeakedKey},
+    body=LeakReport,
+    largest=LARGEST_ROTATION,
+    errors=(*BODY_ERRORS, KeyNotFound, *CHANGE_ERRORS),
+)
+def report_leak() -> Response:
+    """Finds a key by its text and revokes it, whoever its user is. The text is kept nowhere.
+
+    A text that a rotation replaced, and that no longer works, leaves the key alone.
+    """
+    read_query(NoQuery)
+    report = read_body(LeakReport)
+    with services().database.transaction() as connection:
+        return answer(inventory.end_leaked(connection, actor(), report.key))
 
 
 @keys.get("")

@@ -93,6 +93,32 @@ INSERT INTO ended_keys (digest, key_id, user_id, ended_at, reason)
 SELECT digest, id, user_id, clock_timestamp(), 'revoked'
 FROM revoked;
 
+-- name: find_by_text
+-- The key that has this digest, or had it; it is live while it is in force, works as what it was before a rotation, or
+-- could be prolonged.
+SELECT id AS "keyId", user_id AS "userId", expires_at AS "endedAt", true AS "isLive"
+FROM api_keys
+WHERE digest = %(digest)s
+UNION ALL
+SELECT id, user_id, previous_expires_at, previous_expires_at > clock_timestamp()
+FROM api_keys
+WHERE previous_digest = %(digest)s
+UNION ALL
+SELECT key_id, user_id, ended_at, false
+FROM ended_keys
+WHERE digest = %(digest)s;
+
+-- name: lock
+SELECT
+FROM api_keys
+WHERE id = %(id)s
+FOR UPDATE;
+
+-- name: tags
+SELECT id, tag
+FROM users
+WHERE id = ANY(%(ids)s);
+
 -- name: forget_ended
 -- The oldest of a user's ended keys, beyond so many.
 DELETE FROM ended_keys

@@ -6,6 +6,7 @@ blueprint of its own.
 
 from ai_admin.console.views import (
     account,
+    all_keys,
     audit,
     bulk,
     files,
@@ -21,6 +22,7 @@ from ai_admin.console.views.pages import console
 
 __all__ = [
     "account",
+    "all_keys",
     "audit",
     "bulk",
     "console",

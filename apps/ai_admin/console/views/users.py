@@ -210,7 +210,7 @@ def _kept(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def as_time(name: str, value: str) -> tuple[str, str]:
     """A form's date as the time at which it begins, in UTC."""
-    is_day = name.startswith(("createdAt[", "updatedAt[", "at[")) and "T" not in value
+    is_day = name.startswith(("createdAt[", "updatedAt[", "expiresAt[", "lastUsedAt[", "at[")) and "T" not in value
     return name, f"{value}T00:00:00Z" if is_day else value
 
 
