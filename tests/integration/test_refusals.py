@@ -272,6 +272,16 @@ def test_sign_in_and_out_with_a_key_are_events(browser: Browser) -> None:
         assert event["changes"] == {"signIn": "key"}
 
 
+@pytest.mark.config(SESSIONS_PER_USER="1")
+def test_session_that_makes_room_for_another_ends_with_an_event(browser: Browser) -> None:
+    """A session that somebody else's sign-in has ended would seem to go on."""
+    user = made(browser, tag="ada", role="auditor")["id"]
+    for _ in range(2):
+        assert browser.another().sign_in(key_of(browser.api, user)["key"]).status_code == 303
+    found = [event["action"] for event in events(browser.api, actor=user)]
+    assert found == ["sessions:begin", "sessions:begin", "sessions:end"]
+
+
 def test_sign_in_and_out_with_the_provider_are_events(world: World, server_browser: Browser, postgres: Any) -> None:
     """The subject that signed in is in the log, sealed as all that tells of a person."""
     with postgres.connect(world.settings.secret.pg_database) as sql:
