@@ -41,15 +41,19 @@ def main() -> int:
     """Run the faults whose name has what was asked for; 1 where something was lost, doubled or hung."""
     asked = " ".join(sys.argv[1:])
     print(_HEAD, flush=True)
-    bad = 0
+    bad, memory = 0, {}
     for name in FAULTS:
         if asked in name:
             with tempfile.TemporaryDirectory(prefix="ai-admin-faults-") as folder:
                 verdict = run(name, ROUNDS.get(name, 10), Path(folder))
             print(row(name, verdict), flush=True)
+            memory[name] = verdict.memory
             bad += len(verdict.lost) + len(verdict.doubled) + verdict.errors["hung"]
             for finding in (verdict.lost + verdict.doubled)[:10]:
                 print(finding, file=sys.stderr)
+    print("\n| fault | most memory of a worker |\n|---|---:|")
+    for name, most in memory.items():
+        print(f"| {name} | {most} MiB |")
     return int(bad > 0)
 
 

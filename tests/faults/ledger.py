@@ -42,6 +42,8 @@ class Verdict:
     doubled: list[str] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     slowest: float = 0.0
+    # The most memory that a worker of the server has taken, in MiB; of those that are there at the end.
+    memory: int = 0
     # The longest time without an acknowledged write, in seconds, for each fault.
     recoveries: list[float] = field(default_factory=list)
 

@@ -8,14 +8,17 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from os import kill
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from ai_admin.config import ConfigSettings
 from tests.conftest import AS_OWNER
+from tests.faults.crowd import send_most
 from tests.faults.ledger import Verdict
 from tests.faults.world import World, small_disk, until, world
 from tests.serving import HANGS, USERS
@@ -252,6 +255,39 @@ def member_in_a_loop(world: World) -> float:
     assert left is not None
     assert left[0] == statuses[200]
     assert left[1] <= min(statuses[303], ConfigSettings().sessions_per_user)
+    return began
+
+
+def _crowd(world: World, *crowd: Any) -> Counter[str]:
+    """What many connections are answered that each send most of a body; they are a process of their own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as beside:
+        return beside.submit(send_most, world.port, *crowd).result(3 * HANGS)
+
+
+@_fault("1,500 strangers who send most of 1 MiB")
+def strangers_with_bodies(world: World) -> float:
+    """They are refused by the head of their request; nothing of the body is kept."""
+    began = time.monotonic()
+    assert _crowd(world, 1_500, USERS, 1 << 20) == {"401": 1_500}
+    return began
+
+
+@_fault("2,500 connections that send most of 1 MiB to an unknown path")
+def bodies_for_nothing(world: World) -> float:
+    """They are refused by the head of their request; nothing of the body is kept."""
+    began = time.monotonic()
+    assert _crowd(world, 2_500, "/no/such/path", 1 << 20) == {"404": 2_500}
+    return began
+
+
+@_fault("1,000 connections of four callers who send most of 256 KiB", prepare=World.make_callers)
+def callers_with_bodies(world: World) -> float:
+    """Each caller fills its share and all of them fill the budget; the others are told to wait."""
+    began = time.monotonic()
+    answers = _crowd(world, 1_000, USERS, 1 << 18, world.keys)
+    # Two workers hold 48 MiB of such bodies each.
+    assert answers["none"] == 384, answers
+    assert answers["429"] + answers["503"] == 616, answers
     return began
 
 

@@ -8,6 +8,8 @@ from tests.faults.scenarios import FAULTS, run
 from tests.faults.world import PGBOUNCER, SmallDiskRefused
 from tests.serving import HANGS
 
+# Most memory of a worker in MiB, whatever is sent to it: some 100 at rest, 64 for bodies, and what parsing takes.
+MEMORY = 256
 ROUNDS = {"SIGKILL of PostgreSQL": 4, "PostgreSQL answers after ten seconds": 1}
 
 
@@ -25,3 +27,4 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path, name: str) -> None:
     assert verdict.found == verdict.acknowledged > 0
     assert verdict.errors["hung"] == 0
     assert verdict.slowest < HANGS
+    assert verdict.memory < MEMORY

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from subprocess import Popen
 
+import httpx
 import psycopg
 from nacl.signing import SigningKey
 
@@ -26,7 +27,7 @@ from ai_admin.config import Settings, load_settings
 from ai_admin.embedded import SUPERUSER, EmbeddedPostgres, _as_ordinary_user, binaries
 from tests.conftest import AS_OWNER, ROLE, add_owner, database_secret, write_mount
 from tests.faults.ledger import Ledger, Verdict
-from tests.serving import HANGS, end, free_port, launch
+from tests.serving import HANGS, USERS, end, free_port, launch
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 _SOCKET = ".s.PGSQL.5432"
@@ -119,6 +120,8 @@ class World:
     server: "Popen[bytes]"
     ledger: Ledger
     replicas: list[EmbeddedPostgres] = field(default_factory=list)
+    # Of callers beside those who write.
+    keys: list[str] = field(default_factory=list)
     # What ends after the server.
     beside: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     # Where there is a pooler: kills it, and starts it anew.
@@ -127,6 +130,20 @@ class World:
     def workers(self) -> list[int]:
         """The processes that answer requests."""
         return [pid for pid in _children(self.server.pid) if b"spawn_main" in _command_line(pid)]
+
+    def most_memory(self) -> int:
+        """The most memory that one of the workers has taken so far, in MiB."""
+        files = [Path(f"/proc/{pid}/status").read_text() for pid in self.workers()]
+        return max(int(file.partition("VmHWM:")[2].split()[0]) // 1024 for file in files)
+
+    def make_callers(self) -> None:
+        """Make four callers who may create users, each with a key."""
+        url = f"http://127.0.0.1:{self.port}"
+        with httpx.Client(base_url=url, headers=AS_OWNER, timeout=HANGS, trust_env=False) as api:
+            for number in range(4):
+                user = api.post(USERS, json={"tag": f"caller-{number}", "kind": "service", "role": "admin"}).json()
+                made = api.post(f"{USERS}/{user['id']}/keys", json={"name": "caller"}).json()
+                self.keys.append(made["key"])
 
     def kill_server(self) -> None:
         """SIGKILL to the server's first process; its workers see that it is gone."""
@@ -207,6 +224,7 @@ class World:
         with self.sql() as sql:
             verdict = self.ledger.audit(sql)
         verdict.recoveries = recoveries
+        verdict.memory = self.most_memory()
         assert verification.ok, verification.findings
         return verdict
 
