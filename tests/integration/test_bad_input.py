@@ -423,8 +423,11 @@ def test_special_characters_match_literally(own: Probe) -> None:
             assert own.tags(f"attributes[a]={quote(name)}") == found
             assert own.tags(f"attributes[{quote(name)}]=x") == found
             assert f"literal-{tag}" in own.tags(f"q={quote(name)}")
-            for other in ("tag", "email", "tag[prefix]", "email[prefix]"):
+            for other in ("tag", "tag[prefix]"):
                 assert own.tags(f"{other}={quote(name)}") == []
+            for other in ("email", "email[prefix]"):
+                # No address has a blank; one in the query is a plus that was not encoded.
+                assert own.tags(f"{other}={quote(name.replace(' ', ''))}") == []
 
 
 @pytest.mark.parametrize(
