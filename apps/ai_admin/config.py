@@ -90,16 +90,32 @@ def _key_of_32_bytes_or_none(value: SecretStr) -> SecretStr:
     return _key_of_32_bytes(value) if value.get_secret_value() else value
 
 
+def _cursor_keys(value: SecretStr) -> SecretStr:
+    keys = value.get_secret_value().split()
+    if not keys:
+        raise ValueError("must be 32 bytes in base64, not 0")
+    for key in keys:
+        _key_of_32_bytes(SecretStr(key))
+    if len(set(keys)) != len(keys):
+        raise ValueError("has the same key twice")
+    return value
+
+
+def _keys_of(value: SecretStr) -> tuple[bytes, ...]:
+    """The keys of CURSOR_KEY, the one that seals first."""
+    return tuple(map(base64.b64decode, value.get_secret_value().split()))
+
+
 def _key_ring(value: SecretStr, info: ValidationInfo) -> SecretStr:
     ring = KeyRing.parse(value)
-    cursor_key = info.data.get("cursor_key")
-    _require_own_key(cursor_key and _bytes_of(cursor_key), "CURSOR_KEY", ring)
+    for key in _keys_of(info.data.get("cursor_key", SecretStr(""))):
+        _require_own_key(key, "CURSOR_KEY", ring)
     return value
 
 
 def _seal_key(value: SecretStr, info: ValidationInfo) -> SecretStr:
     key = _bytes_of(_key_of_32_bytes_or_none(value))
-    if key and info.data.get("cursor_key") and key == _bytes_of(info.data["cursor_key"]):
+    if key and key in _keys_of(info.data.get("cursor_key", SecretStr(""))):
         raise ValueError("is the same key as CURSOR_KEY; make a key for each purpose")
     if info.data.get("vault_keys"):
         _require_own_key(key, "AUDIT_SEAL_KEY", KeyRing.parse(info.data["vault_keys"]))
@@ -179,9 +195,9 @@ class DatabaseSettings(BaseModel):
 class SecretSettings(DatabaseSettings):
     """What the Secret holds."""
 
-    cursor_key: Annotated[SecretStr, AfterValidator(_key_of_32_bytes)] = Field(
-        description="32 random bytes in base64 that seal the cursors of lists. Every process of one "
-        "deployment has the same; a change makes open cursors invalid and nothing else."
+    cursor_key: Annotated[SecretStr, AfterValidator(_cursor_keys)] = Field(
+        description="32 random bytes in base64 that seal the cursors of lists and what the console's forms take back. "
+        "Several, separated by spaces, while it is changed: the first seals, and all open."
     )
 
     vault_keys: Annotated[SecretStr, AfterValidator(_key_ring)] = Field(
@@ -200,9 +216,9 @@ class SecretSettings(DatabaseSettings):
         description="Secret of the client OIDC_CLIENT_ID, sent as HTTP Basic; empty for a public client.",
     )
 
-    def cursor_key_bytes(self) -> bytes:
-        """The sealing key as 32 bytes."""
-        return _bytes_of(self.cursor_key)
+    def cursor_keys(self) -> tuple[bytes, ...]:
+        """The sealing key, then those that only open; 32 bytes each."""
+        return _keys_of(self.cursor_key)
 
     def audit_seal_key_bytes(self) -> bytes:
         """The seed of the signing key: 32 bytes, or none where nothing is to be sealed."""

@@ -1,4 +1,7 @@
-"""A Secret that Kubernetes changes under a running function: the next connection has the new password."""
+"""A Secret that the kubelet swaps under a running process, as in the container image: its next connection has it.
+
+A pod of Fission keeps the files of its start; test_roll.py shows what a changed Secret does there.
+"""
 
 import itertools
 import threading

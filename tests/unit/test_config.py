@@ -45,7 +45,7 @@ def test_good_settings(tmp_path: Path) -> None:
     assert (settings.secret.pg_host, settings.secret.pg_port) == ("db.example", 6543)
     assert (settings.secret.pg_database, settings.secret.pg_user) == ("people", "svc")
     assert settings.secret.pg_password.get_secret_value() == PASSWORD
-    assert settings.secret.cursor_key_bytes() == base64.b64decode(KEY)
+    assert settings.secret.cursor_keys() == (base64.b64decode(KEY),)
     assert (settings.config.pool_size, settings.config.log_level) == (3, "DEBUG")
     assert settings.config.lock_timeout_ms == 4000
     assert settings.root == tmp_path

@@ -12,7 +12,7 @@ from ai_admin.cursors import CursorInvalid, Position, seal, unseal
 # The same examples in each run, and no limit of time on a busy machine.
 FIXED = settings(derandomize=True, deadline=None)
 
-KEY = b"k" * 32
+KEY = (b"k" * 32,)
 LIST = b'users{"sort":"tag"}'
 POSITION = Position("ada", "01890a5d-ac96-774b-bcce-b302099a8057")
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -39,9 +39,9 @@ def test_a_cursor_cannot_be_read() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "key"),
-    [(b"", KEY), (LIST + b" ", KEY), (b'users{"sort":"name"}', KEY), (LIST, b"K" * 32), (LIST, bytes(32))],
+    [(b"", KEY), (LIST + b" ", KEY), (b'users{"sort":"name"}', KEY), (LIST, (b"K" * 32,)), (LIST, (bytes(32),))],
 )
-def test_a_cursor_of_another_list_or_deployment(asked: bytes, key: bytes) -> None:
+def test_a_cursor_of_another_list_or_deployment(asked: bytes, key: tuple[bytes, ...]) -> None:
     """The list and the key are part of the seal."""
     with pytest.raises(CursorInvalid):
         unseal(seal(POSITION, LIST, KEY), asked, key)
@@ -93,6 +93,16 @@ def test_anything_cut_is_refused(length: int) -> None:
 
 def test_what_the_key_has_sealed_for_something_else_is_no_cursor() -> None:
     """The associated data begins with the format, so that a ciphertext of another purpose does not open."""
-    other = base64.urlsafe_b64encode(Aead(KEY).encrypt(b'["ada","x"]', LIST)).rstrip(b"=").decode()
+    other = base64.urlsafe_b64encode(Aead(KEY[0]).encrypt(b'["ada","x"]', LIST)).rstrip(b"=").decode()
     with pytest.raises(CursorInvalid):
         unseal(other, LIST, KEY)
+
+
+def test_cursors_of_two_generations_of_a_key_open_in_both() -> None:
+    """While the key is changed in two steps, pods with the old and the new setting answer side by side."""
+    old, new = b"o" * 32, b"n" * 32
+    for before, after in [((old,), (old, new)), ((old, new), (new, old)), ((new, old), (new,))]:
+        assert unseal(seal(POSITION, LIST, before), LIST, after) == POSITION
+        assert unseal(seal(POSITION, LIST, after), LIST, before) == POSITION
+    with pytest.raises(CursorInvalid):
+        unseal(seal(POSITION, LIST, (new, old)), LIST, (old,))

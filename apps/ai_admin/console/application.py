@@ -18,6 +18,16 @@ csrf = CSRFProtect()
 class _ConsoleSessions(SecureCookieSessionInterface):
     """Flask's sessions for the console alone: no route of the API reads one, and each would have its signer made."""
 
+    def __init__(self, keys: list[bytes]) -> None:
+        self._keys = keys
+
+    def get_signing_serializer(self, app: Flask) -> Any:
+        # Flask knows of several keys since 3.1 alone.
+        serializer = super().get_signing_serializer(app)
+        if serializer is not None:
+            serializer.secret_keys = self._keys
+        return serializer
+
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         if not request.path.startswith(self.get_cookie_path(app)):
             return None
@@ -62,10 +72,15 @@ def _forwarded(name: str) -> str:
 def install(app: Flask) -> None:
     """Make an application that gets the console's routes able to serve them. No other route changes."""
     made: Services = app.extensions["ai_admin"]
-    key = made.settings.secret.cursor_key_bytes()
+    # The order of itsdangerous: the last one signs, and all verify.
+    keys = [
+        hashlib.blake2b(_CONTEXT, key=key, digest_size=32).digest()
+        for key in reversed(made.settings.secret.cursor_keys())
+    ]
     app.config.update(
         # Signs a random form token and nothing else; the session proper is in the database (access/sessions.py).
-        SECRET_KEY=hashlib.blake2b(_CONTEXT, key=key, digest_size=32).digest(),
+        SECRET_KEY=keys[-1],
+        WTF_CSRF_SECRET_KEY=keys,
         SESSION_COOKIE_NAME="aia_form",
         SESSION_COOKIE_PATH=PAGES,
         SESSION_COOKIE_HTTPONLY=True,
@@ -78,7 +93,7 @@ def install(app: Flask) -> None:
         # A field may be as large as a body, such as the file that an import is asked about.
         MAX_FORM_MEMORY_SIZE=made.settings.config.max_body_bytes,
     )
-    app.session_interface = _ConsoleSessions()
+    app.session_interface = _ConsoleSessions(keys)
     csrf.init_app(app)
     environment = app.jinja_env
     environment.trim_blocks = environment.lstrip_blocks = True

@@ -6,6 +6,7 @@ import orjson
 from nacl.exceptions import CryptoError
 from nacl.secret import Aead
 
+from ai_admin.cursors import Keys, opened
 from ai_admin.services import services
 
 
@@ -15,16 +16,16 @@ class NotOurs(ValueError):
 
 def seal(value: object, purpose: bytes) -> str:
     """A JSON value as text: XChaCha20-Poly1305 under the deployment's key, in hexadecimal digits."""
-    return Aead(_key()).encrypt(orjson.dumps(value), purpose).hex()
+    return Aead(_keys()[0]).encrypt(orjson.dumps(value), purpose).hex()
 
 
 def unseal(text: str, purpose: bytes) -> Any:
     """The value that `seal` was given for the same purpose. Raises `NotOurs`."""
     try:
-        return orjson.loads(Aead(_key()).decrypt(bytes.fromhex(text), purpose))
+        return orjson.loads(opened(bytes.fromhex(text), purpose, _keys()))
     except (ValueError, CryptoError):
         raise NotOurs from None
 
 
-def _key() -> bytes:
-    return services().settings.secret.cursor_key_bytes()
+def _keys() -> Keys:
+    return services().settings.secret.cursor_keys()

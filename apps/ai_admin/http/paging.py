@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from ai_admin.access.guard import principal
-from ai_admin.cursors import CursorInvalid, Position, seal, unseal
+from ai_admin.cursors import CursorInvalid, Keys, Position, seal, unseal
 from ai_admin.errors import RequestInvalid
 from ai_admin.http.answers import canonical
 from ai_admin.services import services
@@ -29,7 +29,7 @@ class Cursors:
         if cursor is None:
             return None
         try:
-            return unseal(cursor, self.asked, _key())
+            return unseal(cursor, self.asked, _keys())
         except CursorInvalid:
             raise RequestInvalid.at(
                 "query",
@@ -39,8 +39,8 @@ class Cursors:
 
     def cursor(self, position: Position | None) -> str | None:
         """The cursor of a position; None on the last page."""
-        return None if position is None else seal(position, self.asked, _key())
+        return None if position is None else seal(position, self.asked, _keys())
 
 
-def _key() -> bytes:
-    return services().settings.secret.cursor_key_bytes()
+def _keys() -> Keys:
+    return services().settings.secret.cursor_keys()

@@ -220,12 +220,17 @@ def add_key(key_id: KeyId, file: RingFile) -> None:
 
 
 @app.command()
-def promote(key_id: KeyId, file: RingFile) -> None:
+def promote(key_id: KeyId, file: RingFile, root: Root = None) -> None:
     """Make an active key primary in the ring in a file, and the primary one active.
+
+    Refused where the mounted ring does not open with the key: processes with that ring could not read what it seals.
 
     Example: ai-admin vault promote 2026-12 --file ring.json
     """
-    _change(file, lambda ring: promoted(ring, key_id))
+    with _told():
+        ring = promoted(read_ring(file), key_id)
+        _require_deployed(key_id, root)
+        write_ring(file, ring)
     stderr.print(f"{key_id} is primary; deploy the ring everywhere, and then run ai-admin vault rotate")
 
 
@@ -259,6 +264,20 @@ def retire(key_id: KeyId, file: RingFile, root: Root = None) -> None:
             raise failure(f"{told}; take the deployed ring", Exit.REFUSED)
         write_ring(file, ring)
     stderr.print(f"{key_id} is retired, and no row needs it; deploy the ring")
+
+
+def _require_deployed(key_id: str, root: Path | None) -> None:
+    """End the command where the mounted ring does not open with this key; without one, say that nobody knows."""
+    try:
+        key = load_key_ring(root).find(key_id)
+    except ConfigError:
+        if root is not None:
+            raise
+        stderr.print(f"note: no ring is mounted here, so whether each process knows {key_id} was not checked")
+        return
+    if key is None or key.state == "retired":
+        told = f"the mounted ring does not open with {key_id}; deploy the one that has it as active everywhere first"
+        raise failure(told, Exit.REFUSED)
 
 
 def _change(file: Path, change: Callable[[KeyRing], KeyRing]) -> None:

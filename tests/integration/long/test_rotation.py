@@ -549,6 +549,7 @@ def test_a_key_comes_and_another_goes(settings: Settings, sql: psycopg.Connectio
     assert file.stat().st_mode & 0o777 == 0o600
     run(2, "the ring has a key next", "add-key", "next", "--file", file, root=None)
     run(2, "must be 1 to 32", "add-key", "Next!", "--file", file, root=None)
+    run(1, "the mounted ring does not open with next; deploy", "promote", "next", "--file", file)
     deploy()
     run(2, "the ring has no key other", "promote", "other", "--file", file, root=None)
     run(0, "next is primary", "promote", "next", "--file", file, root=None)
