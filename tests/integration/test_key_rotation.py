@@ -235,6 +235,15 @@ def test_rotation_by_two_at_once_leaves_one_value_and_an_overlap(api: httpx.Clie
     assert not works(api, key)
 
 
+def test_rotation_retried_with_another_body_is_refused(api: httpx.Client) -> None:
+    """A retry that takes the expiry away must not get the answer of a rotation that kept it."""
+    user = user_of(api, "ada")
+    path = path_of(user, key_of(api, user, expiresAt=later(days=1)))
+    headers = {"Idempotency-Key": "once"}
+    assert rotate(api, path, {}, headers).status_code == 200
+    assert_problem(rotate(api, path, {"expiresAt": None}, headers), 422, "IDEMPOTENCY_KEY_REUSED")
+
+
 def test_a_key_has_no_successor_any_more(api: httpx.Client) -> None:
     """`replaces` was another concept of rotation: a body that still has it is told so."""
     key = key_of(api, user := user_of(api, "rotating"))

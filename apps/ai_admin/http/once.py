@@ -53,7 +53,8 @@ def create_once(
     """
     key = read_key(request.headers.get(HEADER.name))
     new = read_body(model)
-    asked = canonical(new.model_dump(mode="json")) if key else b""
+    # As it was sent: a member that was left out may mean another thing than null.
+    asked = canonical(new.model_dump(mode="json", exclude_unset=True)) if key else b""
     ring = services().key_ring.current()
     with services().database.transaction() as connection:
         given = once(connection, ring, operation, key, asked, lambda: work(connection, new))
