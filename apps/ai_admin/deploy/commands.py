@@ -1,6 +1,7 @@
 """`ai-admin deploy`: stages rendered, compared, applied and verified."""
 
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +22,14 @@ from ai_admin.deploy.rendering import (
     pack,
     read_stage,
     render,
+    update,
     write,
 )
 from ai_admin.deploy.tools import Tools
 from ai_admin.terminal import Exit, failure, print_json, print_table, printable, stderr
 
+# Seconds between two looks at the sources.
+_FOLLOW_S = 1.0
 app = typer.Typer(help="Render, compare, apply and verify the stages of .fission/*.json.", no_args_is_help=True)
 
 Project = Annotated[
@@ -60,6 +64,9 @@ def render_stage(
     without_secret: Annotated[
         bool, typer.Option("--without-secret", help="Render no Secret, whatever else is given: the cluster has it.")
     ] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until Ctrl-C: render anew what changes, for `--watch` of fission.")
+    ] = False,
     project: Project = Path(),
 ) -> None:
     """Write what a stage is deployed with: OUT/specs and OUT/ai-work.zip for fission, OUT/manifests for kubectl.
@@ -71,6 +78,8 @@ def render_stage(
         secret = None if without_secret else _secret(secrets_dir, secret_file or [], prompt=prompt)
         write(render(project, profile, secret), pack(project), profile.stage, project, out)
     stderr.print(_next_steps(out, profile), soft_wrap=True, markup=False)
+    if follow:
+        _follow(project, stage, secret, out)
 
 
 @contextmanager
@@ -222,6 +231,27 @@ def schema() -> None:
     Example: ai-admin deploy schema
     """
     typer.echo(schema_text(), nl=False)
+
+
+def _follow(project: Path, stage: str, secret: dict[str, str] | None, out: Path) -> None:
+    """Render what changes until Ctrl-C. Where that fails, as in the middle of an edit, it is said and tried again."""
+    _say(f"Following the sources; in another terminal: cd {shlex.quote(str(out))} && fission spec apply --watch")
+    said = ""
+    try:
+        while True:
+            time.sleep(_FOLLOW_S)
+            try:
+                changed = update(render(project, read_stage(project, stage), secret), pack(project), out)
+                fault = ""
+            except (ConfigError, DeployError) as error:
+                changed, fault = [], str(error)
+            if changed:
+                _say(f"rendered {', '.join(changed)}")
+            if fault and fault != said:
+                stderr.print(f"not rendered: {fault}", soft_wrap=True, markup=False)
+            said = fault
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
 
 
 def _next_steps(out: Path, profile: Profile) -> str:

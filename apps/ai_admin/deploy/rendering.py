@@ -123,6 +123,29 @@ def write(files: Files, packed: bytes, stage: Stage, project: Path, out: Path) -
         raise DeployError(f"{out} cannot be written: {error.strerror}") from None
 
 
+def update(files: Files, packed: bytes, out: Path) -> list[str]:
+    """Bring a rendering up to date file by file, and return the names of those that differ. Raises `DeployError`.
+
+    `fission spec apply --watch` keeps the folders that it saw when it started, and looks away from names with `.#`.
+    """
+    contents = {path: text.encode() for path, text in files.items()} | {Path(archive.NAME): packed}
+    changed = []
+    try:
+        for path, content in contents.items():
+            if not (out / path).exists() or (out / path).read_bytes() != content:
+                scratch = out / path.parent / f".#{path.name}"
+                scratch.unlink(missing_ok=True)
+                _write_new(scratch, content, 0o600 if path == _SECRET else 0o644)
+                scratch.replace(out / path)
+                changed.append(path.name)
+        for gone in [path for path in (out / _SPECS).glob("*.yaml") if _SPECS / path.name not in contents]:
+            gone.unlink()
+            changed.append(gone.name)
+    except OSError as error:
+        raise DeployError(f"{out} cannot be written: {error.strerror}") from None
+    return changed
+
+
 def difference(project: Path, one: Profile, other: Profile) -> str:
     """What differs between two stages as a unified diff, empty where nothing does; the Secret is no part of it."""
     before, after = render(project, one), render(project, other)

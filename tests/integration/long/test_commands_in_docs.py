@@ -37,6 +37,7 @@ NOT_RUN = {
     "script/test\n": "is what runs this",
     "kubectl ": "needs a cluster",
     "fission ": "needs a cluster",
+    "cd .local/deploy/dev && fission ": "needs a cluster",
     "ai-admin deploy apply ": "needs a cluster; tests/fission/test_apply.py has stand-ins",
     "ai-admin deploy verify ": "needs a cluster; tests/fission/test_apply.py has stand-ins",
     "docker ": "needs a container engine",
@@ -211,7 +212,11 @@ def test_the_deployment_runs(tmp_path: Path) -> None:
     for name, value in given.items():
         assert name in SECRET_KEYS
         (secrets / name).write_text(value)
-    diff, render = (line.replace(".local", str(tmp_path)) for line in run)
+    follow, diff, render = (line.replace(".local", str(tmp_path)) for line in run)
+    # test_watch.py has it go on.
+    subprocess.run(
+        ["sh", "-ec", follow.replace(" --follow", "")], cwd=ROOT, env=environment, capture_output=True, check=True
+    )
     done = subprocess.run(["sh", "-c", diff], cwd=ROOT, env=environment, capture_output=True, check=False)
     assert (done.returncode, b"+++ production" in done.stdout) == (1, True), done.stderr
     subprocess.run(["sh", "-ec", render], cwd=ROOT, env=environment, capture_output=True, check=True)
