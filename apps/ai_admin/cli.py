@@ -17,7 +17,7 @@ from ai_admin.audit import commands as audit
 from ai_admin.client import audit as _audit_tail  # noqa: F401  adds its command to those of audit
 from ai_admin.client import keys, secrets
 from ai_admin.client import users as _users  # noqa: F401  adds its commands to those of transfer
-from ai_admin.client.api import DEFAULT_URL, Url, keep_key, read_value, server_with
+from ai_admin.client.api import DEFAULT_URL, Url, keep_key, read_key, server_with
 from ai_admin.config import ROOT_VARIABLE, ConfigError, Reading, config_root, load_settings, readings, unknown_settings
 from ai_admin.database import fault_of_database
 from ai_admin.deploy import commands as deploy
@@ -51,7 +51,7 @@ def login(url: Url = DEFAULT_URL) -> None:
 
     Example: ai-admin login --url https://ai-admin.example.com < owner.key
     """
-    key = read_value(None)
+    key = read_key(None, "", "API key")
     with server_with(url, key) as api:
         me = api.ask("GET", ("ai", "me"))
     keep_key(url, key)

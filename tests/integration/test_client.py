@@ -43,7 +43,7 @@ def run(api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
     monkeypatch.setenv(URL_VARIABLE, str(api.base_url))
     monkeypatch.setenv(KEY_FILE_VARIABLE, str(tmp_path / "owner.key"))
 
-    def invoke(*arguments: str, expected: int = Exit.DONE, stdin: str | None = None) -> Result:
+    def invoke(*arguments: str, expected: int = Exit.DONE, stdin: str | bytes | None = None) -> Result:
         result = CliRunner().invoke(app, arguments, input=stdin)
         assert result.exit_code == expected, result.output
         if expected != Exit.DONE:
@@ -158,7 +158,7 @@ def test_keys_and_credentials(run: Run, api: httpx.Client, tmp_path: Path) -> No
     assert (newest["id"], newest["lastFour"], newest["scopes"]) == (listed["id"], second[-4:], ["users:read"])
     run("keys", "revoke", "bot", newest["id"])
     assert "no key abcd" in run("keys", "revoke", "bot", "abcd", expected=1).stderr
-    (tmp_path / "value").write_text("sk-first\n")
+    (tmp_path / "value").write_text("sk-first")
     assert (
         "sk-first"
         not in run(
@@ -177,6 +177,56 @@ def test_keys_and_credentials(run: Run, api: httpx.Client, tmp_path: Path) -> No
     assert value.is_success
     revealed = CliRunner().invoke(app, ["secrets", "reveal", "zz-owner", "bytes", "--reason", "t"])
     assert revealed.stdout_bytes == b"\xff\x00\xfe"
+
+
+# An SSH key with its last line break, line breaks of Windows, a byte order mark, and bytes that are no text.
+PEM = b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU=\n-----END OPENSSH PRIVATE KEY-----\n"
+FILES = (
+    PEM,
+    b"sk-1\n",
+    b"sk-1",
+    b"sk-1\r\n",
+    b"\n\n",
+    b"\xef\xbb\xbfsk-1",
+    b"\xff\x00\xfe\n",
+    b"a\x00b",
+    "mật mã\n".encode(),
+)
+
+
+@pytest.mark.parametrize("content", FILES)
+def test_value_of_a_file_is_stored_byte_for_byte(run: Run, tmp_path: Path, content: bytes) -> None:
+    """A key without its last line break is refused by SSH (Infisical #895); keystores are bytes (vault #1423)."""
+    (tmp_path / "value").write_bytes(content)
+    set_it = run("secrets", "set", "zz-owner", "k", "--provider", "x", "--value-file", str(tmp_path / "value"))
+    assert ("ends with a line break" in set_it.stderr) == (content.count(b"\n") == 1 and content.endswith(b"\n"))
+    assert run("secrets", "reveal", "zz-owner", "k", "--reason", "t").stdout_bytes == content
+
+
+@pytest.mark.parametrize(
+    ("piped", "stored"),
+    [(b"sk-1\n", b"sk-1"), (b"sk-1", b"sk-1"), (b"sk-1\n\n", b"sk-1\n\n"), (PEM, PEM), (b"\xff\xfe\n", b"\xff\xfe\n")],
+)
+def test_value_of_a_pipe_loses_only_the_line_break_of_echo(run: Run, piped: bytes, stored: bytes) -> None:
+    """The line break that `echo` adds is no part of a key; those of a PEM file and of bytes are."""
+    run("secrets", "set", "zz-owner", "k", "--provider", "x", stdin=piped)
+    assert run("secrets", "reveal", "zz-owner", "k", "--reason", "t").stdout_bytes == stored
+
+
+def test_message_about_a_file_or_text_names_the_option_that_was_given(run: Run, tmp_path: Path) -> None:
+    """A file that was no text was blamed on --url, which nobody had given (hashicorp/vault #1423)."""
+    missing = str(tmp_path / "missing")
+    told = run("secrets", "set", "zz-owner", "k", "--provider", "x", "--value-file", missing, expected=2).stderr
+    assert told == f"error: --value-file {missing}: No such file or directory\n"
+    assert f"--file {missing}" in run("keys", "report-leak", "--file", missing, expected=2).stderr
+    assert f"--key-file {missing}" in run("users", "list", "--key-file", missing, expected=2).stderr
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    told = run("keys", "report-leak", "--file", str(tmp_path / "bytes"), expected=2).stderr
+    assert told == f"error: --file {tmp_path / 'bytes'}: that is no API key\n"
+    assert "standard input: that is no API key" in run("login", stdin=b"\xff", expected=2).stderr
+    told = run("users", "update", "zz-owner", "--name", "a\udcff", expected=2).stderr
+    assert "is not text in UTF-8; nothing was sent" in told
+    assert "--url" not in told
 
 
 def test_key_that_may_not_read_prints_no_record_and_no_key_of_owner(

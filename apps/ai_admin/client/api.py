@@ -151,10 +151,7 @@ def _text(path: Segments) -> str:
 
 def server(url: str, key_file: Path | None) -> AbstractContextManager[Api]:
     """The server at this address, with the key that is kept for it."""
-    try:
-        return server_with(url, _key(url, key_file))
-    except (OSError, UnicodeError) as error:
-        raise failure(error, Exit.TROUBLE) from None
+    return server_with(url, _key(url, key_file))
 
 
 @contextmanager
@@ -162,13 +159,16 @@ def server_with(url: str, key: str) -> Iterator[Api]:
     """The server at this address. Errors end the command, told in one line: exit 1 for a refusal, 2 for trouble."""
     try:
         require_https(url)
+    except ValueError as error:
+        raise failure(f"{url}: the server's address {error}", Exit.TROUBLE) from None
+    try:
         if not key or not (key.isascii() and key.isprintable()) or " " in key:
             raise failure("that is no API key", Exit.TROUBLE)
         headers = {"Authorization": f"Bearer {key}", "User-Agent": "ai-admin"}
         with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=_TIMEOUT_S) as client:
             yield Api(client)
-    except ValueError as error:
-        raise failure(f"--url {error}", Exit.TROUBLE) from None
+    except UnicodeEncodeError as error:
+        raise failure(f"{error.object!r} is not text in UTF-8; nothing was sent", Exit.TROUBLE) from None
     except BrokenPipeError:
         raise unread() from None
     except OSError as error:
@@ -183,7 +183,7 @@ def server_with(url: str, key: str) -> Iterator[Api]:
 
 def _key(url: str, key_file: Path | None) -> str:
     if key_file is not None:
-        return key_file.read_text(encoding="utf-8").strip()
+        return read_key(key_file, "--key-file", "API key")
     kept = keyring_module()
     key = kept.get_password(_SERVICE, url.rstrip("/")) if kept else None
     if key is None:
@@ -218,9 +218,35 @@ def pair(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def read_value(file: Path | None, name: str = "Value") -> str:
-    """Return a secret value, from a file or else from standard input, without a last line break."""
-    if file is None and sys.stdin.isatty():
-        return str(typer.prompt(name, hide_input=True))
-    text = file.read_text(encoding="utf-8") if file else sys.stdin.read()
-    return text.removesuffix(os.linesep).removesuffix("\n")
+def read_bytes(file: Path | None, option: str, name: str) -> bytes:
+    """Return the bytes of a file as they are, else what is typed at a prompt or comes from standard input.
+
+    A single line of text from standard input loses its line break, which `echo` adds. Errors name the file by `option`.
+    """
+    if file is not None:
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise failure(f"{option} {file}: {error.strerror}", Exit.TROUBLE) from None
+    if sys.stdin.isatty():
+        return str(typer.prompt(name, hide_input=True)).encode(errors="surrogateescape")
+    content = typer.get_binary_stream("stdin").read()
+    line = content.removesuffix(b"\n").removesuffix(b"\r" if os.linesep == "\r\n" else b"")
+    return content if b"\n" in line or text_of(content) is None else line
+
+
+def text_of(content: bytes) -> str | None:
+    """Return the text that these bytes are in UTF-8; None where they are none that the API takes as text."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
+
+
+def read_key(file: Path | None, option: str, name: str) -> str:
+    """Return an API key from a file or else from standard input, without blanks and line breaks around it."""
+    text = text_of(read_bytes(file, option, name))
+    if text is None:
+        raise failure(f"{f'{option} {file}' if file else 'standard input'}: that is no API key", Exit.TROUBLE)
+    return text.strip()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ai_admin.access.scopes import Scope
-from ai_admin.client.api import DEFAULT_URL, Api, AsJson, KeyFile, Url, UserName, pair, read_value, server, user_path
+from ai_admin.client.api import DEFAULT_URL, Api, AsJson, KeyFile, Url, UserName, pair, read_key, server, user_path
 from ai_admin.keys.schemas import KeyOrder
 from ai_admin.terminal import Exit, failure, print_json, print_table, stderr
 
@@ -76,12 +76,9 @@ def report_leak(
 
     Example: ai-admin keys report-leak --file leaked.key
     """
-    try:
-        text = read_value(file, "Leaked key")
-    except (OSError, UnicodeError) as error:
-        raise failure(error, Exit.TROUBLE) from None
+    text = read_key(file, "--file", "Leaked key")
     with server(url, key_file) as api:
-        found = api.ask("POST", (*_ALL_KEYS, "report-leak"), body={"key": text.strip()})
+        found = api.ask("POST", (*_ALL_KEYS, "report-leak"), body={"key": text})
     if as_json:
         print_json(found)
     else:

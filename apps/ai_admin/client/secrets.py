@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ai_admin.client.api import DEFAULT_URL, AsJson, KeyFile, Url, UserName, read_value, server, user_path
-from ai_admin.terminal import print_json, print_table, show
+from ai_admin.client.api import DEFAULT_URL, AsJson, KeyFile, Url, UserName, read_bytes, server, text_of, user_path
+from ai_admin.terminal import print_json, print_table, show, stderr
 
 app = typer.Typer(help="List, set, reveal, remove and restore users' credentials.", no_args_is_help=True)
 _COLUMNS = ("name", "provider", "lastFour", "version", "rotatedAt", "usedAt")
@@ -43,10 +43,17 @@ def set_secret(
 ) -> None:
     """Set a credential, or its next version. The value is read from a file or standard input, never from arguments.
 
+    A file's bytes are stored as they are. From standard input, a single line is stored without its line break.
+
     Example: ai-admin secrets set ada openai --provider openai --value-file openai.key
     """
+    content = read_bytes(value_file, "--value-file", "Value")
+    text = text_of(content)
+    value = {"valueBase64": base64.b64encode(content).decode("ascii")} if text is None else {"value": text}
+    if value_file and content.endswith(b"\n") and content.count(b"\n") == 1:
+        stderr.print("note: the value ends with a line break, as the file does")
     with server(url, key_file) as api:
-        body = {"provider": provider, "value": read_value(value_file)}
+        body = {"provider": provider, **value}
         secret = api.ask("PUT", user_path(api.user(user), "secrets", name), body=body)
     show(secret, as_json)
 
@@ -69,7 +76,7 @@ def reveal(
     if as_json:
         print_json(secret)
     elif "value" in secret:
-        typer.echo(secret["value"], nl=False)
+        typer.echo(secret["value"].encode(), nl=False)
     else:
         typer.echo(base64.b64decode(secret["valueBase64"]), nl=False)
 
