@@ -88,6 +88,7 @@ def _examine(root: Path | None) -> Iterator[Finding]:
         yield Finding("settings", "bad", unknown, "rename the key in the Secret or ConfigMap, or remove it")
     else:
         yield Finding("settings", "good", f"under {settings.root}")
+    yield from _cursor_keys(settings)
     yield from _database(settings)
     yield _provider(settings)
     yield _disk("disk, temporary files", Path(tempfile.gettempdir()), "imports over HTTP are kept there meanwhile")
@@ -161,12 +162,30 @@ def _ring(settings: Settings) -> Finding:
             "key ring",
             "bad",
             f"values need {', '.join(missing)}, which does not open",
-            "put it back into VAULT_KEYS as active, then ai-admin vault rotate; ai-admin vault status counts",
+            "deploy the ring that has it, if another process seals with it; else put it into VAULT_KEYS as active, "
+            "then ai-admin vault rotate; ai-admin vault status counts",
         )
     old = sorted(used - {ring.primary.id})
     if old:
         return Finding("key ring", "note", f"values under {', '.join(old)}", "ai-admin vault rotate seals them anew")
+    idle = sorted(key.id for key in ring.keys if key.state == "active")
+    if idle:
+        return Finding(
+            "key ring",
+            "note",
+            f"primary {ring.primary.id}; {', '.join(idle)} active, and no row needs it",
+            "promote a new key once every process has this ring, and retire a former one",
+        )
     return Finding("key ring", "good", f"primary {ring.primary.id}")
+
+
+def _cursor_keys(settings: Settings) -> Iterator[Finding]:
+    """A note while CURSOR_KEY is being changed: left like this, a key that was to go still opens."""
+    keys = len(settings.secret.cursor_keys())
+    if keys > 1:
+        found = f"{keys} keys: the first seals, and all open"
+        advice = "once every process has this setting, put the new key first; after that, leave it alone"
+        yield Finding("cursor key", "note", found, advice)
 
 
 def _seals(settings: Settings) -> Finding:

@@ -117,16 +117,21 @@ def rotate(settings: Settings) -> None:
     assert result.exit_code == 0, result.output
 
 
+def renew(postgres: EmbeddedPostgres) -> None:
+    """Make the database an empty one, and let both roles in."""
+    with postgres.connect("postgres") as sql:
+        sql.execute("DROP DATABASE IF EXISTS ai_admin WITH (FORCE)")
+        sql.execute(f"CREATE DATABASE ai_admin OWNER {ROLE}")
+        sql.execute(f"ALTER ROLE {ROLE} LOGIN")
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_two_generations_of_pods_lose_and_refuse_no_request(
     postgres_with_passwords: EmbeddedPostgres, tmp_path: Path, number: int
 ) -> None:
     """At each step of a rotation of ring, cursor key, seal key and password, whichever pod a request reaches."""
     postgres = postgres_with_passwords
-    with postgres.connect("postgres") as sql:
-        sql.execute("DROP DATABASE IF EXISTS ai_admin WITH (FORCE)")
-        sql.execute(f"CREATE DATABASE ai_admin OWNER {ROLE}")
-        sql.execute(f"ALTER ROLE {ROLE} LOGIN")
+    renew(postgres)
     before, after = (settings_of(postgres, each, tmp_path) for each in (number, number + 1))
     migrate.upgrade(before.secret)
     with postgres.connect("ai_admin") as sql, ExitStack() as stack:
@@ -152,3 +157,22 @@ def test_two_generations_of_pods_lose_and_refuse_no_request(
     publics = [key.verify_key for key in keys]
     result, _ = verify_log(after.secret, {key_id(public): public for public in publics}, None, lambda *_: None)
     assert result.ok, result.findings
+
+
+def test_a_step_that_is_left_out_fails_requests(postgres_with_passwords: EmbeddedPostgres, tmp_path: Path) -> None:
+    """The order is needed, and the test above can fail: old pods do not open what is sealed two steps later."""
+    renew(postgres_with_passwords)
+    before, after = (settings_of(postgres_with_passwords, each, tmp_path) for each in (0, 2))
+    migrate.upgrade(before.secret)
+    with postgres_with_passwords.connect("ai_admin") as sql:
+        add_owner(sql)
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+    with serving(before, tmp_path / "old", workers=1) as old, serving(after, tmp_path / "new", workers=1) as new:
+        secret = f"{USERS}/{OWNER_ID}/secrets/new"
+        succeed(new.put(secret, json={"provider": "openai", "value": "a marked value"}))
+        refused = old.post(f"{secret}/reveal", json={"reason": "test"})
+        assert (refused.status_code, refused.json()["errorCode"]) == (500, "SEALED_VALUE_UNREADABLE")
+        succeed(new.post(USERS, json={"tag": "bot", "kind": "service"}))
+        page = succeed(new.get(USERS, params={"size": 1, "sort": "tag"})).json()
+        assert old.get(USERS, params={"size": 1, "sort": "tag", "cursor": page["nextCursor"]}).status_code == 400

@@ -118,3 +118,15 @@ def test_a_schema_that_is_behind(settings: Settings, sql: psycopg.Connection) ->
     """The command that brings it on is named."""
     sql.execute("UPDATE alembic_version SET version_num = '0001'")
     assert states(settings, "schema")["schema"].startswith("The database has schema 0001 and")
+
+
+def test_doctor_notes_a_rotation_that_is_under_way(settings: Settings) -> None:
+    """Somebody who forgets the last step of a rotation leaves a key in force that was to go."""
+    first, second = entry("first", bytes(range(32)), "primary"), entry("second", bytes(range(1, 33)))
+    keys = [base64.b64encode(bytes(range(start, start + 32))).decode() for start in (50, 90)]
+    found = states(settings, secret={"VAULT_KEYS": text_of(first, second), "CURSOR_KEY": " ".join(keys)})
+    assert found["key ring"] == "primary first; second active, and no row needs it"
+    assert found["cursor key"] == "2 keys: the first seals, and all open"
+    done = {"VAULT_KEYS": text_of(first, second | {"state": "retired"}), "CURSOR_KEY": keys[0]}
+    after = states(settings, secret=done)
+    assert (after["key ring"], "cursor key" in after) == ("primary first", False)
