@@ -33,6 +33,7 @@ Answer = tuple[Head, bytes, Iterable[bytes] | None]
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # Granian calls HTTP/1.0 `1`, ASGI `1.0`.
 _PROTOCOLS = {"1": "HTTP/1.0", "1.0": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2"}
+_LENGTH = re.compile(r"[0-9]{1,20}")
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _PROBE_THREADS = 2
 # How long an HTTP/2 stream whose body is left unread stays open after its answer, in seconds.
@@ -242,8 +243,12 @@ def _has_body(environ: dict[str, Any]) -> bool:
 
 
 def _length(environ: dict[str, Any]) -> int | None:
-    """The length of the body, in bytes, where the head declares one."""
-    return int(environ["CONTENT_LENGTH"]) if "CONTENT_LENGTH" in environ else None
+    """The length of the body, in bytes, where the head declares one number.
+
+    HTTP/1.1 may write it with thousands of zeros, more than Python converts; HTTP/2 in two lines.
+    """
+    length = _LENGTH.fullmatch(environ.get("CONTENT_LENGTH", ""))
+    return int(length[0]) if length else None
 
 
 def _path(raw: bytes) -> str:

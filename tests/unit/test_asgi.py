@@ -97,3 +97,23 @@ def test_header_in_many_lines_grows_no_longer_than_one_that_is_refused() -> None
     lines = [(b"x-line", b"x" * 100)] * 10_000
     asyncio.run(bridge({**SCOPE, "headers": lines}, receive, send))
     assert LONGEST_HEADER < int(sent[-1]["body"]) <= LONGEST_HEADER + 102
+
+
+@pytest.mark.parametrize("lengths", [["0" * 5000 + "12"], ["12", "12"], ["12", "13"], ["9" * 21]])
+def test_length_that_is_no_short_number_is_not_converted(lengths: list[str]) -> None:
+    """5,000 zeros before a length, and a length in two lines of HTTP/2, ended in a 500 without an error code."""
+    app = Flask(__name__)
+    app.add_url_rule("/", view_func=lambda: Response(request.get_data()), methods=["POST"])
+    bridge = AsgiApplication(app, threads=1, max_body_bytes=100, body_timeout_s=20)
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b'{"name":"k"}', "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(b"content-length", length.encode()) for length in lengths]
+    asyncio.run(bridge({**SCOPE, "method": "POST", "http_version": "2", "headers": headers}, receive, send))
+    assert sent[0]["status"] == 200
+    assert sent[-1]["body"] == b'{"name":"k"}'
