@@ -11,6 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 _ANY: TypeAdapter[Any] = TypeAdapter(Any)
 # A colon that a string may have as an escape; nothing else of a JSON text is one.
 _ESCAPED_COLONS = (b"\\u003a", b"\\u003A")
+# A name or number on the way to a value, behind the step before it: the values of a text share the steps above them.
+_Step = tuple["_Step", str | int] | None
 
 
 class RepeatedMember(ValueError):
@@ -63,19 +65,28 @@ class _Members(list[tuple[str, Any]]):
 
 def _repeated(value: Any) -> tuple[str | int, ...] | None:
     """The place of a member that stands in its object before; no recursion, as JSON nests deeper than Python calls."""
-    waiting: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
+    waiting: list[tuple[_Step, Any]] = [(None, value)]
     while waiting:
         place, value = waiting.pop()
         names: set[str] = set()
         if isinstance(value, _Members):
             for name, member in value:
                 if name in names:
-                    return (*place, name)
+                    return _way((place, name))
                 names.add(name)
-                waiting.append(((*place, name), member))
+                waiting.append(((place, name), member))
         elif isinstance(value, list):
-            waiting += [((*place, number), item) for number, item in enumerate(value)]
+            waiting += [((place, number), item) for number, item in enumerate(value)]
     return None
+
+
+def _way(step: "_Step") -> tuple[str | int, ...]:
+    """The names and numbers of a step and all those before it, from the top."""
+    way: list[str | int] = []
+    while step is not None:
+        step, name = step
+        way.insert(0, name)
+    return tuple(way)
 
 
 def same(one: object, other: object) -> bool:

@@ -1,6 +1,7 @@
 """JSON texts that others write: a member that occurs twice is found, whatever its name, its place and its spelling."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,17 @@ def test_loads_repeated_member_is_named_with_its_place(text: str, place: tuple[s
     with pytest.raises(RepeatedMember) as caught:
         loads(text)
     assert caught.value.place == place
+
+
+def test_loads_wide_text_that_nests_deep_takes_little_memory() -> None:
+    """A cell of 128 KiB took 100 MB: each of its values had a copy of the way to it."""
+    text = '{"\\u003a":' + "[" * 190 + ",".join(["1"] * 32_000) + "]" * 190 + "}"
+    tracemalloc.start()
+    try:
+        loads(text)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 5000, '"\\ud800"', "\ud800", "9" * 5000, '{"a": secret}', "NaN,"])
