@@ -82,17 +82,19 @@ def test_an_import_of_an_export_gives_the_same_directory(
 
 def test_a_dry_run_changes_nothing_and_says_the_same(server: httpx.Client, sql: psycopg.Connection) -> None:
     """The numbers of a dry run are those of the import; bad rows are named by line and fault, without their values."""
-    rows = ("tag,email,name", "ada,ada@example.com,Ada", "no tag!,secret@x.example,X", "zz-owner,,New", "ada,,")
+    rows = ("tag,email,name", "ada,ada@example.com,A", "no tag!,secret@x.io,X", "zz-owner,,B", "ada,,", "ZZ-owner,,")
     file = "\n".join(rows).encode()
     dry = server.post(IMPORT, params={"dryRun": "true"}, content=file, headers=CSV).json()
     assert sql.execute("SELECT count(*) FROM users").fetchone() == (1,)
     assert sql.execute("SELECT count(*) FROM audit_events").fetchone() == (0,)
     done = server.post(IMPORT, content=file, headers=CSV).json()
     assert dry == done | {"dryRun": True}
-    assert (done["records"], done["created"], done["changed"], done["unchanged"], done["rejected"]) == (4, 1, 1, 1, 1)
-    (reject,) = done["rejects"]
-    assert (reject["line"], reject["errorCode"]) == (3, "VALIDATION_ERROR")
-    assert reject["details"][0]["loc"] == ["body", "tag"]
+    assert (done["records"], done["created"], done["changed"], done["unchanged"], done["rejected"]) == (5, 1, 1, 0, 3)
+    assert [(each["line"], each["errorCode"]) for each in done["rejects"]] == [
+        (line, "VALIDATION_ERROR") for line in (3, 5, 6)
+    ]
+    assert all(each["details"][0]["loc"] == ["body", "tag"] for each in done["rejects"])
+    assert done["rejects"][1]["details"][0]["msg"] == "Lines 2 and 5 have the same tag: keep one of them"
     assert "secret" not in json.dumps(done)
 
 

@@ -45,6 +45,8 @@ class Format:
     only_new: frozenset[str] = frozenset()
     # Raises `FileInvalid` for a file that must not be begun: only its end shows that it is whole.
     require_whole: Callable[[IO[bytes]], None] | None = None
+    # What the number of a record counts.
+    unit: Literal["Lines", "Users"] = "Lines"
 
 
 def read_ndjson(file: IO[bytes]) -> Iterator[Record]:
@@ -116,9 +118,9 @@ _FOREIGN = frozenset({"tag", "role", "kind"})
 FORMATS: Mapping[str, Format] = {
     "csv": Format(read_csv, "tag", require_whole=_whole(read_csv)),
     "ndjson": Format(read_ndjson, "tag"),
-    "keycloak": Format(read_keycloak, "email", _FOREIGN, _whole(read_keycloak)),
-    "litellm": Format(read_litellm, "email", _FOREIGN, _whole(read_litellm, require_total)),
-    "openai": Format(read_openai, "email", _FOREIGN, _whole(read_openai, require_last_page)),
+    "keycloak": Format(read_keycloak, "email", _FOREIGN, _whole(read_keycloak), "Users"),
+    "litellm": Format(read_litellm, "email", _FOREIGN, _whole(read_litellm, require_total), "Users"),
+    "openai": Format(read_openai, "email", _FOREIGN, _whole(read_openai, require_last_page), "Users"),
     "open-webui": Format(read_open_webui, "email", _FOREIGN, _whole(read_open_webui)),
 }
 

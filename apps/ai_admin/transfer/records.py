@@ -5,6 +5,7 @@ This needs no database: a batch is made ready while the one before it is written
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from typing import IO, Any, NamedTuple
 from uuid import UUID
@@ -20,6 +21,7 @@ from ai_admin.folding import sort_key, words
 from ai_admin.http.validation import validate, validate_json
 from ai_admin.transfer.formats import WRITTEN, Format, Record
 from ai_admin.transfer.rejects import Reject, reject
+from ai_admin.transfer.repeats import NamedUsers
 from ai_admin.users.schemas import AiUserCreate
 
 # What of a new user goes into the staging table.
@@ -72,17 +74,30 @@ class Batch(NamedTuple):
 
 
 def batches(file: IO[bytes], by: Actor, form: Format, skipped: int, size: int) -> Iterator[Batch]:
-    """The records of the file behind those `skipped`, `size` at once; those that are not valid as rejects."""
-    records = islice(form.read(file), skipped, None)
-    while taken := list(islice(records, size)):
-        users: list[NewUser] = []
-        rejects: list[Reject] = []
-        for record in taken:
-            try:
-                users.append(_validated(record, by))
-            except RequestInvalid as error:
-                rejects.append(reject(record.line, error))
-        yield Batch(len(taken), file.tell(), users, rejects)
+    """The records of the file behind those `skipped`, `size` at once.
+
+    Those that are not valid, or name a user of an earlier record again, are rejects.
+    """
+    records = form.read(file)
+    with closing(NamedUsers(form.unit)) as named:
+        for record in islice(records, skipped):
+            _taken(record, by, form, named)
+        while taken := list(islice(records, size)):
+            items = [_taken(record, by, form, named) for record in taken]
+            users = [item for item in items if isinstance(item, NewUser)]
+            rejects = [item for item in items if isinstance(item, Reject)]
+            yield Batch(len(taken), file.tell(), users, rejects)
+
+
+def _taken(record: Record, by: Actor, form: Format, named: NamedUsers) -> NewUser | Reject:
+    try:
+        new = _validated(record, by)
+        # A tag that was made from another name may be that of another user.
+        is_made = "tag" in form.only_new and new.user["email"] is not None
+        named.add(new.line, new.user, ("email",) if is_made else ("tag", "email"))
+    except RequestInvalid as error:
+        return reject(record.line, error)
+    return new
 
 
 def _validated(record: Record, by: Actor) -> NewUser:
