@@ -333,7 +333,7 @@ def test_apply_gives_up_a_build_that_does_not_end(apply: Any, cluster: Cluster, 
     cluster.write(builds=["running"])
     result = apply("--url", "http://127.0.0.1:9", "--secrets-dir", secrets, "--timeout", "1")
     assert (result.exit_code, len(changing(cluster))) == (1, 2)
-    assert "the package is not built after 1 seconds (status running)" in told(result)
+    assert "the package is not built after 1 seconds (status" in told(result)
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_verify_says_what_a_function_answers_wrongly(deployed: Router, status: i
     deployed.instead["/ai/introspect"] = Response(body, status, mimetype="text/html")
     result = verify(deployed)
     assert result.exit_code == 1
-    assert "1 of 11 functions fail: ai-admin-introspect" in told(result)
+    assert f"1 of {len(specs.functions())} functions fail: ai-admin-introspect" in told(result)
     assert expected in verify(deployed, "--json").stdout
 
 

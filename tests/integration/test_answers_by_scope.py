@@ -124,6 +124,8 @@ def answers(browser: Browser, key: str, sql: psycopg.Connection) -> Iterator[tup
                     answer = browser.api.post(address, data={"token": victim.token}, headers=bearer(key))
                 else:
                     body, headers = sent
+                    if body and rule.rule.endswith("/report-leak"):
+                        body = {"key": victim.token}
                     answer = browser.api.request(method, address, json=body, headers={**headers, **bearer(key)})
                 yield about, answer
                 if method != "GET" and (answer.is_success or answer.history):
