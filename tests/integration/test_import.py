@@ -371,6 +371,33 @@ def test_csv(settings: Settings, sql: psycopg.Connection) -> None:
     ]
 
 
+def test_csv_blanks_around_cells_are_no_part_of_them(settings: Settings, sql: psycopg.Connection) -> None:
+    """A blank behind a comma refused the row, though blanks around the header's names did nothing."""
+    rows = (
+        "tag, email ,name,kind,models,attributes",
+        "spacecase, spacecase@example.com ,Space Case, human ,  gpt-5*  , {} ",
+        "\u00a0nbsp\u00a0,\tnbsp@example.com,  '=SUM(A1) ,\u3000,,",
+    )
+    outcome = import_users(settings, BY, io.BytesIO("\n".join(rows).encode()), "csv")
+    assert outcome.summary == Summary(records=2, created=2), list(outcome.rejects(settings))
+    assert [(row[0], row[1], row[2], row[7]) for row in stored(sql)] == [
+        ("nbsp", "nbsp@example.com", "=SUM(A1)", []),
+        ("spacecase", "spacecase@example.com", "Space Case", ["gpt-5*"]),
+    ]
+
+
+def test_import_of_international_domain_finds_the_user_by_either_form(settings: Settings) -> None:
+    """The same address in two forms was refused in one of them, or would have been two users."""
+    first = "tag,email\nada,ada@B\u00fccher.example\nbob,bob@xn--bcher-kva.example\n"
+    assert import_users(settings, BY, io.BytesIO(first.encode()), "csv").summary == Summary(records=2, created=2)
+    again = "Name,Email,Password,Role\nA,ADA@xn--bcher-kva.example,,user\nB,bob@b\u00fccher.example,,user\n"
+    outcome = import_users(settings, BY, io.BytesIO(again.encode()), "open-webui")
+    assert outcome.summary == Summary(records=2, changed=2), list(outcome.rejects(settings))
+    twice = "tag,email\nx,x@b\u00fccher.example\ny,x@xn--bcher-kva.example\n"
+    outcome = import_users(settings, BY, io.BytesIO(twice.encode()), "csv")
+    assert rejected(outcome, settings) == {3: "VALIDATION_ERROR"}
+
+
 @pytest.mark.parametrize(
     ("form", "content", "told"),
     [

@@ -161,11 +161,13 @@ def test_names_of_columns_in_any_case() -> None:
 
 # No user has U+0000, and csv writes none before CPython 3.11.
 ANY = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20) | st.sampled_from(
-    ["=1", "'=1", "''x", "-", "+a", "@b", "\tc", '"', ",;\t", "\r\n", "'", " "]
+    ["=1", "'=1", "''x", "-", "+a", "@b", "c\td", '"', ",;\t", "a\r\nb", "'"]
 )
+# No tag or name begins or ends with a blank: the API takes those off, as the reader of a table does.
+TEXT = ANY.map(str.strip).filter(bool)
 
 
-@given(st.lists(st.fixed_dictionaries({"tag": ANY.filter(bool), "name": ANY.filter(bool)}), max_size=8))
+@given(st.lists(st.fixed_dictionaries({"tag": TEXT, "name": TEXT}), max_size=8))
 def test_cells_come_back_as_they_went(users: list[dict[str, str]]) -> None:
     """Whatever stands in a name, a spreadsheet's formula or a quote: a file that is written is read as it was."""
     empty: dict[str, Any] = dict.fromkeys(COLUMNS) | {"models": [], "attributes": {}}

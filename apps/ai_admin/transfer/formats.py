@@ -61,7 +61,8 @@ def read_ndjson(file: IO[bytes]) -> Iterator[Record]:
 def read_csv(file: IO[bytes]) -> Iterator[Record]:
     """Comma-separated values (RFC 4180) in UTF-8, with the members of a user as names of the columns.
 
-    `models` are separated by blanks, `attributes` are a JSON object. An empty cell says nothing.
+    `models` are separated by blanks, `attributes` are a JSON object. An empty cell says nothing, and blanks around a
+    cell are no part of it.
     """
     return _read_table(file, {name: name for name in COLUMNS}, _from_cells)
 
@@ -69,7 +70,7 @@ def read_csv(file: IO[bytes]) -> Iterator[Record]:
 def read_open_webui(file: IO[bytes]) -> Iterator[Record]:
     """Open WebUI's CSV of users: Name, Email, Password, Role (its template, backend/open_webui/static/user-import.csv).
 
-    Roles are admin, user and pending in any case, blanks around a cell are none of it (AddUserModal.svelte there).
+    Roles are admin, user and pending in any case (AddUserModal.svelte there).
     `pending` becomes suspended; passwords are not read.
     """
     columns = {name: name for name in ("id", "name", "email", "password", "role")}
@@ -195,14 +196,14 @@ def _given(members: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_open_webui(cells: Mapping[str, str]) -> dict[str, Any]:
-    email, role = cells.get("email", "").strip(), cells.get("role", "").strip().lower()
+    email, role = cells.get("email", ""), cells.get("role", "").lower()
     if role not in {"", "admin", "user", "pending"}:
         raise ValueError("role is none of admin, user and pending")
     return _given(
         {
             "tag": _tag(email),
             "email": email,
-            "name": cells.get("name", "").strip(),
+            "name": cells.get("name"),
             "role": "admin" if role == "admin" else "member",
             "status": "suspended" if role == "pending" else "active",
         }
@@ -290,7 +291,8 @@ def _read_table(
         elif len(cells) != len(header):
             yield Record(line, f"The row has {len(cells)} cells, and the header {len(header)}")
         else:
-            yield Record(line, _converted(members, dict(zip(header, cells, strict=True))))
+            trimmed = [cell.strip() for cell in cells]
+            yield Record(line, _converted(members, dict(zip(header, trimmed, strict=True))))
 
 
 def _header(row: Row | None, names: Mapping[str, str]) -> list[str]:

@@ -9,12 +9,14 @@ import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     WithJsonSchema,
 )
 
+from ai_admin.domains import ascii_domain
 from ai_admin.http.models import LEFT_ALONE, ApiModel, Positive, Time
 from ai_admin.http.path import UuidText
 
@@ -26,7 +28,7 @@ DEEPEST_ATTRIBUTES = 199
 LARGEST_PAGE = 200
 
 # The "valid e-mail address" of the HTML standard (WHATWG, 4.10.5.1.5), which browsers apply too. It is ASCII:
-# an internationalised domain is written in its IDNA form, so that no address can look like another.
+# an international domain is kept in its IDNA form (`ascii_domain`), so that no address can look like another.
 _EMAIL = (
     r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
@@ -110,9 +112,11 @@ Tag = Annotated[
 ]
 Email = Annotated[
     str,
+    BeforeValidator(ascii_domain),
     StringConstraints(pattern=_EMAIL, max_length=254),
     Field(
-        description="Unique; case makes no difference. Required for a human, optional for a service.",
+        description="Unique; case makes no difference. Required for a human, optional for a service. An international "
+        "domain is kept in its ASCII form: `ada@bücher.example` becomes `ada@xn--bcher-kva.example`.",
         examples=["ada@example.com"],
     ),
 ]
@@ -233,7 +237,7 @@ def _no_blank(address: str) -> str:
     """A `+` in a query is a blank (application/x-www-form-urlencoded): `ada+test@example.com` finds nobody."""
     if " " in address:
         raise ValueError("an email address has no blank; write a + as %2B, such as ada%2Btest@example.com")
-    return address
+    return str(ascii_domain(address))
 
 
 Searched = Annotated[str, StringConstraints(min_length=1, max_length=254, pattern=_SEARCHED)]
