@@ -18,6 +18,7 @@ from ai_admin.client import audit as _audit_tail  # noqa: F401  adds its command
 from ai_admin.client import keys, secrets
 from ai_admin.client import users as _users  # noqa: F401  adds its commands to those of transfer
 from ai_admin.client.api import DEFAULT_URL, Url, keep_key, read_key, server_with
+from ai_admin.command_groups import Commands
 from ai_admin.config import ROOT_VARIABLE, ConfigError, Reading, config_root, load_settings, readings, unknown_settings
 from ai_admin.database import fault_of_database
 from ai_admin.deploy import commands as deploy
@@ -29,6 +30,7 @@ from ai_admin.transfer import commands as transfer
 from ai_admin.vault import commands as vault
 
 app = typer.Typer(
+    cls=Commands,
     help="Operate AI Admin, the user directory of an AI platform.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

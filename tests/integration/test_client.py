@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -116,6 +117,69 @@ def test_rotate_command_keeps_the_end_unless_told(run: Run) -> None:
     (new,) = objects(run("keys", "rotate", "bot", listed["id"], "--expires", "never", "--json"))
     assert new["expiresAt"] is None
     assert "VALIDATION_ERROR" in run("keys", "rotate", "bot", listed["id"], "--expires", "soon", expected=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("zone", "end"), [("UTC", "2099-01-02T00:00:00Z"), ("Asia/Ho_Chi_Minh", "2099-01-01T17:00:00Z")]
+)
+def test_key_that_ends_on_a_date_works_through_that_day(
+    run: Run, monkeypatch: pytest.MonkeyPatch, zone: str, end: str
+) -> None:
+    """`--expires 2099-01-01` is that day of the caller's time zone, to its end; it was refused."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        (made,) = objects(run("keys", "create", "zz-owner", "CI", "--expires", "2099-01-01", "--json"))
+        assert made["expiresAt"] == end
+        (made,) = objects(run("keys", "rotate", "zz-owner", made["id"], "--expires", "2099-01-01", "--json"))
+        assert made["expiresAt"] == end
+        for day in ("2099-02-30", "9999-12-31"):
+            assert (
+                f"{day}: there is no such day"
+                in run("keys", "create", "zz-owner", "CI", "--expires", day, expected=2).stderr
+            )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_tag_of_a_deleted_user_leads_on(run: Run) -> None:
+    """The message says that the user is deleted, and each command in it does what it says."""
+    (ada,) = objects(run("users", "create", "ada", "--email", "ada@example.com", "--json"))
+    run("users", "delete", "ada")
+    for name in ("ada", "ada@example.com"):
+        told = run("users", "get", name, expected=1).stderr
+        assert f"the deleted user {ada['id']} had it" in told
+        commands = [line.split()[2:] for line in told.splitlines() if " ai-admin " in line]
+        assert [command[1] for command in commands] == ["list", "restore", "delete"]
+        (found,) = objects(run(*commands[0], "--json"))
+        assert found["id"] == ada["id"]
+        run(*commands[1])
+        run("users", "delete", ada["id"])
+    run(*commands[2], "--yes")
+    assert "deleted" not in run("users", "get", "ada", expected=1).stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["users list --all --json", "users list", "users get zz-owner --json", "keys list zz-owner --json", "--help",
+     "secrets list zz-owner", "secrets versions zz-owner k --json", "users list --help", "deploy schema"],
+)  # fmt: skip
+def test_command_whose_reader_has_left_ends_with_141(run: Run, command: str) -> None:
+    """`ai-admin users list --all | head` in a script with pipefail gets the documented code, and no traceback."""
+    run("secrets", "set", "zz-owner", "k", "--provider", "x", stdin="sk-1")
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        [sys.executable, "-m", "ai_admin", *command.split()],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "apps")},
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (Exit.UNREAD, b"")
 
 
 def test_list_of_all_keys_and_report_of_a_leak(run: Run, tmp_path: Path) -> None:
@@ -255,15 +319,17 @@ def test_the_log_is_followed(run: Run, api: httpx.Client) -> None:
     assert [event["action"] for event in events] == ["users:create", "users:create", "users:delete"]
     assert objects(run("audit", "tail", "-n", "1", "--action", "users:create", "--json")) == [events[1]]
     assert len(objects(run("audit", "tail", "--user", "b", "--json"))) == 1
-    command = [sys.executable, "-m", "ai_admin", "audit", "tail", "--follow", "--json", "-n", "1"]
+    command = [sys.executable, "-m", "ai_admin", "audit", "tail", "--follow", "--json", "-n", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "apps")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout
         assert process.stderr
         try:
-            assert json.loads(process.stdout.readline())["action"] == "users:delete"
-            api.post(USERS, json={"tag": "c", "kind": "service"})
-            assert json.loads(process.stdout.readline())["action"] == "users:create"
+            assert [json.loads(process.stdout.readline()) for _ in range(2)] == events[1:]
+            for tag in ("c", "d"):
+                api.post(USERS, json={"tag": tag, "kind": "service"})
+                newest = api.get("/ai/admin/audit", params={"size": 1}).json()["data"][0]
+                assert json.loads(process.stdout.readline()) == newest
         finally:
             process.send_signal(signal.SIGINT)
         assert process.wait(20) == Exit.INTERRUPTED

@@ -513,11 +513,28 @@ def test_a_proof_under_another_key_or_none(log: Log, tmp_path: Path) -> None:
     assert check(tmp_path, document, "no key")[0] == 1
 
 
+def test_checker_says_what_it_needs(tmp_path: Path) -> None:
+    """An auditor who has no PyNaCl, gives no key or mistypes the file got no word of it."""
+
+    def said(*command: str) -> str:
+        ran = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, capture_output=True, check=False, timeout=60, text=True
+        )
+        assert ran.returncode == 1
+        return ran.stderr
+
+    assert "needs PyNaCl" in said("-I", "-S", str(CHECKER), "proof.json", "00")
+    for arguments in ([], ["proof.json"], ["proof.json", "00", "00"]):
+        assert said("-I", str(CHECKER), *arguments).startswith("Usage: ")
+    assert said("-I", str(CHECKER), "proof.json", "00") == "proof.json: No such file or directory\n"
+
+
 def test_the_checker_shares_no_code() -> None:
     """A checker that calls the code it checks proves nothing; it is short enough to be read first."""
     lines = CHECKER.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 80
-    imports = {line.split()[1].split(".")[0] for line in lines if line.startswith(("import ", "from "))}
+    assert len(lines) <= 90
+    words = [line.split() for line in lines]
+    imports = {line[1].split(".")[0] for line in words if line[:1] in (["import"], ["from"])}
     assert imports - sys.stdlib_module_names == {"nacl"}
 
 

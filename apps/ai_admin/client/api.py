@@ -5,6 +5,7 @@ goes to https addresses alone, and to this machine.
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -124,10 +125,28 @@ class Api:
             query = [(member, name), ("count", "none"), ("sort", "-updatedAt")]
             users = self.ask("GET", USERS, query=[*query, *([("status", "deleted")] if deleted else [])])["data"]
             if not users:
-                kind = "deleted user" if deleted else "user"
-                raise failure(f"there is no {kind} with the {member} {name}", Exit.REFUSED) from None
+                raise failure(self._no_user(member, name, deleted=deleted), Exit.REFUSED) from None
             return dict(users[0])
         return dict(self.ask("GET", path))
+
+    def _no_user(self, member: str, name: str, *, deleted: bool) -> str:
+        """Say that there is no such user; where a deleted one had the name, say how to see, restore and purge them."""
+        if deleted:
+            return f"there is no deleted user with the {member} {name}"
+        query = [(member, name), ("status", "deleted"), ("count", "none"), ("sort", "-updatedAt"), ("size", "2")]
+        found = self.ask("GET", USERS, query=query)["data"]
+        if not found:
+            return f"there is no user with the {member} {name}"
+        one = f"the deleted user {found[0]['id']} had it" if len(found) == 1 else "deleted users had it"
+        listed = f"{member}={name}"
+        return "\n       ".join(
+            [
+                f"there is no user with the {member} {name}; {one}",
+                f"see      ai-admin users list --where status=deleted --where {shlex.quote(listed)}",
+                f"restore  ai-admin users restore {found[0]['id']}",
+                f"purge    ai-admin users delete {found[0]['id']} --purge",
+            ]
+        )
 
 
 def user_path(user: Mapping[str, Any], *more: str) -> Segments:

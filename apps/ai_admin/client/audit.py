@@ -1,7 +1,7 @@
 """`ai-admin audit tail`: the newest events, over HTTP."""
 
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -51,23 +51,35 @@ def tail(
         if user is not None:
             query.append(("target", api.user(user)["id"]))
         events = list(api.listed(_AUDIT, query, lines))[::-1]
+        # Before the first are printed: what is there now and older than they are is not new to `_follow`.
+        recent = _since(api, query, _start(events)) if follow and events else []
         _print(events, as_json)
         if follow:
-            _follow(api, query, events, as_json)
+            _follow(api, query, events + recent, as_json)
 
 
 def _follow(api: Api, query: list[tuple[str, str]], events: list[dict[str, Any]], as_json: bool) -> None:
-    """Print what comes, until the command is ended. An event appears when its transaction ends, others before it."""
+    """Print new events until the command is ended. An event appears when its transaction ends, after later ones."""
     seen = {event["id"]: _time(event) for event in events}
-    since = max(seen.values(), default=datetime.now(timezone.utc)) - _LATEST
+    since = _start(events)
     while True:
         time.sleep(_EVERY_S)
-        asked = [*query, ("at[gte]", since.isoformat()), ("sort", "at")]
-        new = [event for event in api.listed(_AUDIT, asked, None) if event["id"] not in seen]
+        new = [event for event in _since(api, query, since) if event["id"] not in seen]
         _print(new, as_json)
         seen |= {event["id"]: _time(event) for event in new}
-        since = max([since, *(at - _LATEST for at in seen.values())])
-        seen = {name: at for name, at in seen.items() if at >= since}
+        since = max((at - _LATEST for at in seen.values()), default=None)
+        seen = {name: at for name, at in seen.items() if since and at >= since}
+
+
+def _start(events: list[dict[str, Any]]) -> datetime | None:
+    """Return the time from which events may still appear: by the clock of the log, not of this machine."""
+    return max((_time(event) - _LATEST for event in events), default=None)
+
+
+def _since(api: Api, query: list[tuple[str, str]], since: datetime | None) -> list[dict[str, Any]]:
+    """Return the events from this time on, the oldest first."""
+    start = [("at[gte]", since.isoformat())] if since else []
+    return list(api.listed(_AUDIT, [*query, *start, ("sort", "at")], None))
 
 
 def _time(event: dict[str, Any]) -> datetime:

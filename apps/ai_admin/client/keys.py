@@ -1,6 +1,8 @@
 """`ai-admin keys`: API keys, over HTTP. A new key is printed once, alone on standard output."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,20 +98,22 @@ def create(
     models: Annotated[
         list[str] | None, typer.Option("--model", help="A pattern of models it may call, if not all; may be repeated.")
     ] = None,
-    expires: Annotated[str | None, typer.Option(help="When it ends (RFC 3339), such as 2027-01-31T00:00:00Z.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="When it ends: after a day such as 2027-01-31 here, or at an RFC 3339 time.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
 ) -> None:
     """Make a key and print it: this once, and nothing else.
 
-    Example: ai-admin keys create nightly-eval "CI of search" --expires 2027-01-31T00:00:00Z > search.key
+    Example: ai-admin keys create nightly-eval "CI of search" --expires 2027-01-31 > search.key
     """
     body: dict[str, Any] = {
         "name": name,
         "scopes": [scope.value for scope in scopes] if scopes else None,
         "models": models or None,
-        "expiresAt": expires,
+        "expiresAt": None if expires is None else _end(expires),
     }
     with server(url, key_file) as api:
         _show(api.create(user_path(api.user(user), "keys"), body), as_json)
@@ -121,7 +125,8 @@ def rotate(
     key: Key,
     overlap: Annotated[int, typer.Option(min=0, help="Seconds for which the present value still works.")] = 3600,
     expires: Annotated[
-        str | None, typer.Option(help="A new end (RFC 3339), or `never`; without it the key's end stays.")
+        str | None,
+        typer.Option(help="A new end, as in `create`, or `never`; without it the key's end stays."),
     ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
@@ -133,7 +138,7 @@ def rotate(
     """
     body: dict[str, Any] = {"overlapSeconds": overlap}
     if expires is not None:
-        body["expiresAt"] = None if expires == "never" else expires
+        body["expiresAt"] = None if expires == "never" else _end(expires)
     with server(url, key_file) as api:
         owner = api.user(user)
         _show(api.create(user_path(owner, "keys", _key(api, owner, key)["id"], "rotate"), body), as_json)
@@ -148,6 +153,17 @@ def revoke(user: UserName, key: Key, url: Url = DEFAULT_URL, key_file: KeyFile =
     with server(url, key_file) as api:
         owner = api.user(user)
         api.ask("DELETE", user_path(owner, "keys", _key(api, owner, key)["id"]))
+
+
+def _end(text: str) -> str:
+    """Return the end of a day of this machine's time zone as RFC 3339 has it; any other text as it is."""
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        return text
+    try:
+        after = datetime.strptime(text, "%Y-%m-%d") + timedelta(days=1)  # noqa: DTZ007  a day of this time zone
+        return after.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError):
+        raise failure(f"--expires {text}: there is no such day", Exit.TROUBLE) from None
 
 
 def _print(keys: Iterable[dict[str, Any]], columns: Sequence[str], as_json: bool) -> None:
