@@ -21,7 +21,8 @@ def rows(content: bytes) -> list[tuple[int, list[str] | str]]:
 def tags(content: bytes) -> dict[int, str | None]:
     """The tags that a CSV file gives, by line; None for a row that is refused."""
     return {
-        line: members["tag"] if isinstance(members, dict) else None for line, members in read_csv(io.BytesIO(content))
+        record.line: record.members["tag"] if isinstance(record.members, dict) else None
+        for record in read_csv(io.BytesIO(content))
     }
 
 
@@ -119,7 +120,7 @@ def test_many_broken_rows_in_a_long_file_are_read(monkeypatch: pytest.MonkeyPatc
 def test_semicolons_and_tabs_separate_as_the_header_says(delimiter: str) -> None:
     """Excel writes them where the comma is the decimal sign."""
     content = 'tag;email;name\nada;ada@example.com;"Lovelace, Ada"\n'.replace(";", delimiter).encode()
-    [(_, members)] = read_csv(io.BytesIO(content))
+    [(_, members, *_)] = read_csv(io.BytesIO(content))
     assert members == {"tag": "ada", "email": "ada@example.com", "name": "Lovelace, Ada"}
 
 
@@ -173,5 +174,5 @@ def test_cells_come_back_as_they_went(users: list[dict[str, str]]) -> None:
     empty: dict[str, Any] = dict.fromkeys(COLUMNS) | {"models": [], "attributes": {}}
     text = io.StringIO(newline="")
     csv.writer(text).writerows([COLUMNS, *(to_cells(empty | user) for user in users)])
-    read = [members for _, members in read_csv(io.BytesIO(text.getvalue().encode()))]
+    read = [record.members for record in read_csv(io.BytesIO(text.getvalue().encode()))]
     assert read == users

@@ -225,8 +225,33 @@ def _skip_mark(file: IO[bytes]) -> None:
         file.seek(start)
 
 
+# Members of a user in the lists that are read here, by which one is told from an object with a list of users.
+_OF_USER = frozenset({"username", "user_id", "email", "user_email"})
+
+
 def _place(file: IO[bytes], place: str) -> str:
+    """Where the users stand: at this place of a document, in a list of such objects, or in a list of their own.
+
+    Raises `FileInvalid` where a list has both users and objects with a list of users, or an object has two lists.
+    """
     start = file.tell()
     begins_list = file.read(1024).lstrip().startswith(b"[")
     file.seek(start)
-    return "item" if begins_list else f"{place}.item"
+    if not begins_list:
+        return f"{place}.item"
+    has_users = has_lists = in_item = False
+    # What is no JSON the reading itself tells of, and how far it came.
+    with suppress(ijson.JSONError, UnicodeDecodeError):
+        for prefix, event, value in ijson.parse(_Readable.of(file), use_float=True, multiple_values=True):
+            if prefix == "item" and event == "start_map":
+                in_item = False
+            elif prefix == "item" and event == "map_key":
+                has_users = has_users or value in _OF_USER
+            elif prefix == f"item.{place}" and event == "start_array":
+                if in_item:
+                    raise FileInvalid(f"The member {place!r} of an object in the list occurs twice")
+                in_item = has_lists = True
+    file.seek(start)
+    if has_users and has_lists:
+        raise FileInvalid(f"The list has users, and objects with lists of {place}; put them into two files")
+    return f"item.{place}.item" if has_lists else "item"

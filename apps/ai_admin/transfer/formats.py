@@ -8,10 +8,12 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import IO, Any, Literal, NamedTuple
 
 import orjson
 
+from ai_admin.folding import fold
 from ai_admin.json_values import loads
 from ai_admin.transfer.documents import Complete, read_documents, require_last_page, require_readable, require_total
 from ai_admin.transfer.tables import LONGEST_LINE, FileInvalid, Row, read_lines, read_rows
@@ -34,6 +36,9 @@ class Record(NamedTuple):
 
     line: int
     members: dict[str, Any] | bytes | str
+    # Of another system's user: the name there, and the tags to take where the one in `members` is another user's.
+    named: str | None = None
+    other_tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def read_open_webui(file: IO[bytes]) -> Iterator[Record]:
     `pending` becomes suspended; passwords are not read.
     """
     columns = {name: name for name in ("id", "name", "email", "password", "role")}
-    return _read_table(file, columns, _from_open_webui)
+    return map(_tagged, _read_table(file, columns, _from_open_webui))
 
 
 def read_keycloak(file: IO[bytes]) -> Iterator[Record]:
@@ -89,7 +94,8 @@ def read_keycloak(file: IO[bytes]) -> Iterator[Record]:
 def read_litellm(file: IO[bytes]) -> Iterator[Record]:
     """The answer of LiteLLM's `GET /user/list` (docs.litellm.ai, Internal User management; LitellmUserRoles).
 
-    A proxy_admin becomes an admin and a proxy_admin_viewer an auditor. Models are what `can_user_call_model` there
+    A proxy_admin becomes an admin and a proxy_admin_viewer an auditor; a user whom SCIM has deactivated
+    (`metadata.scim_active`) is suspended. Models are what `can_user_call_model` there
     (litellm/proxy/auth/auth_checks.py) makes of them: an empty list is all, `no-default-models` in it is none.
     """
     return _read_users(file, "users", _from_litellm)
@@ -101,6 +107,14 @@ def read_openai(file: IO[bytes]) -> Iterator[Record]:
     An owner becomes an admin, a reader a member, a service account a service, and who is banned is suspended.
     """
     return _read_users(file, "data", _from_openai)
+
+
+def read_anthropic(file: IO[bytes]) -> Iterator[Record]:
+    """The answer of Anthropic's `GET /v1/organizations/users` (docs.anthropic.com, Admin API, List Users).
+
+    An admin becomes an admin, and all others members.
+    """
+    return _read_users(file, "data", _from_anthropic)
 
 
 def _whole(read: Callable[[IO[bytes]], Iterator[Record]], *complete: Complete) -> Callable[[IO[bytes]], None]:
@@ -121,6 +135,7 @@ FORMATS: Mapping[str, Format] = {
     "ndjson": Format(read_ndjson, "tag"),
     "keycloak": Format(read_keycloak, "email", _FOREIGN, _whole(read_keycloak), "Users"),
     "litellm": Format(read_litellm, "email", _FOREIGN, _whole(read_litellm, require_total), "Users"),
+    "anthropic": Format(read_anthropic, "email", _FOREIGN, _whole(read_anthropic, require_last_page), "Users"),
     "openai": Format(read_openai, "email", _FOREIGN, _whole(read_openai, require_last_page), "Users"),
     "open-webui": Format(read_open_webui, "email", _FOREIGN, _whole(read_open_webui)),
 }
@@ -172,9 +187,25 @@ def _from_cells(cells: Mapping[str, str]) -> dict[str, Any]:
 # What other systems say
 
 
-def _tag(text: object) -> str:
-    """A tag made of a name that need not have its form: what a tag cannot have becomes a hyphen."""
-    return _NO_TAG.sub("-", _text(text).lower()).lstrip("._-")[:63]
+def _tag(text: str) -> str:
+    """A tag made of a name: diacritics are dropped, and what a tag cannot have becomes a hyphen.
+
+    It is empty where the name has letters that are not Latin.
+    """
+    folded = fold(text)
+    if any(letter.isalnum() and not letter.isascii() for letter in folded):
+        return ""
+    return _NO_TAG.sub("-", folded).lstrip("._-")[:63]
+
+
+def _tags(name: str, email: object) -> Iterator[str]:
+    """Tags for a user of another system, the best one first: of the name, of the address, and one of their own."""
+    address = email if isinstance(email, str) else ""
+    made = list(filter(None, dict.fromkeys((_tag(name), _tag(address)))))
+    yield from made
+    if name or address:
+        digest = sha256((address or name).lower().encode("utf-8", "replace")).hexdigest()[:6]
+        yield f"{(made or ['user'])[-1][:56]}-{digest}"
 
 
 def _text(value: object) -> str:
@@ -191,6 +222,23 @@ def _flag(value: object) -> bool:
     return bool(value)
 
 
+# How systems say that a user is disabled.
+_ON = ("enabled", "active", "is_active", "scim_active")
+_OFF = ("disabled", "is_disabled", "blocked", "banned", "suspended", "deactivated", "deleted")
+_OFF_AT = ("disabled_at", "blocked_at", "banned_at", "suspended_at", "deactivated_at", "deleted_at", "removed_at")
+_OFF_STATUS = frozenset({"disabled", "inactive", "blocked", "banned", "suspended", "deactivated", "deleted", "pending"})
+
+
+def _is_disabled(user: Mapping[str, Any]) -> bool:
+    """Whether a member says so. Raises TypeError for a flag that is none: a text would be true, whatever it says."""
+    return (
+        any(user.get(name) is not None and not _flag(user[name]) for name in _ON)
+        or any(_flag(user.get(name)) for name in _OFF)
+        or any(user.get(name) for name in _OFF_AT)
+        or _text(user.get("status")).lower() in _OFF_STATUS
+    )
+
+
 def _given(members: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value not in (None, "")}
 
@@ -201,7 +249,7 @@ def _from_open_webui(cells: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError("role is none of admin, user and pending")
     return _given(
         {
-            "tag": _tag(email),
+            "tag": email,
             "email": email,
             "name": cells.get("name"),
             "role": "admin" if role == "admin" else "member",
@@ -218,11 +266,11 @@ def _from_keycloak(user: Mapping[str, Any]) -> dict[str, Any]:
     }
     return _given(
         {
-            "tag": _tag(user.get("username")),
+            "tag": _text(user.get("username")),
             "email": user.get("email"),
             "name": " ".join(filter(None, names)),
             "kind": "service" if user.get("serviceAccountClientId") else "human",
-            "status": "active" if _flag(user.get("enabled", True)) else "suspended",
+            "status": "suspended" if _is_disabled(user) else "active",
             "attributes": attributes | _given({"keycloakId": user.get("id")}),
         }
     )
@@ -232,16 +280,20 @@ _LITELLM_ROLES = {"proxy_admin": "admin", "proxy_admin_viewer": "auditor"}
 
 
 def _from_litellm(user: Mapping[str, Any]) -> dict[str, Any]:
-    email = user.get("user_email")
+    email, metadata = user.get("user_email"), user.get("metadata") or {}
+    provisioned = {"active": metadata.get("scim_active")}
+    is_disabled = _is_disabled(user) or _is_disabled(provisioned)
     return _given(
         {
-            "tag": _tag(user.get("user_id")),
+            "tag": _text(user.get("user_id")),
             "email": email,
             "name": user.get("user_alias"),
             "kind": "human" if email else "service",
             "role": _LITELLM_ROLES.get(user.get("user_role") or "", "member"),
+            # A user of whom nothing is said stays as they are here.
+            "status": "suspended" if is_disabled else "active" if provisioned["active"] else None,
             "models": _litellm_models(user.get("models")),
-            "attributes": (user.get("metadata") or {}) | _given({"litellmId": user.get("user_id")}),
+            "attributes": metadata | _given({"litellmId": user.get("user_id")}),
         }
     )
 
@@ -259,6 +311,8 @@ def _litellm_models(named: object) -> list[Any]:
 
 
 def _from_openai(user: Mapping[str, Any]) -> dict[str, Any]:
+    if "object" not in user and "type" in user:
+        raise FileInvalid("This is not a list of OpenAI's users; a list of Anthropic's has the format anthropic")
     # Facts about the person stand in an object of their own in some answers.
     about = user.get("user") or {}
     email = user.get("email") or about.get("email")
@@ -266,13 +320,28 @@ def _from_openai(user: Mapping[str, Any]) -> dict[str, Any]:
     is_service = _flag(user.get("is_service_account"))
     return _given(
         {
-            "tag": _tag(email or name or user.get("id")),
+            "tag": _text(email or name or user.get("id")),
             "email": email,
             "name": name,
             "kind": "service" if is_service else "human",
             "role": "admin" if user.get("role") == "owner" and not is_service else "member",
-            "status": "suspended" if _flag(about.get("banned")) else None,
+            "status": "suspended" if _is_disabled(user) or _is_disabled(about) else None,
             "attributes": _given({"openaiId": user.get("id")}),
+        }
+    )
+
+
+def _from_anthropic(user: Mapping[str, Any]) -> dict[str, Any]:
+    if "object" in user or user.get("type") != "user":
+        raise FileInvalid("This is not a list of Anthropic's users; a list of OpenAI's has the format openai")
+    return _given(
+        {
+            "tag": _text(user.get("email") or user.get("name") or user.get("id")),
+            "email": user.get("email"),
+            "name": user.get("name"),
+            "role": "admin" if user.get("role") == "admin" else "member",
+            "status": "suspended" if _is_disabled(user) else None,
+            "attributes": _given({"anthropicId": user.get("id")}),
         }
     )
 
@@ -313,7 +382,16 @@ def _read_users(
     file: IO[bytes], place: str, members: Callable[[Mapping[str, Any]], dict[str, Any]]
 ) -> Iterator[Record]:
     for number, user in enumerate(read_documents(file, place), 1):
-        yield Record(number, _converted(members, user) if isinstance(user, dict) else "Not an object")
+        yield _tagged(Record(number, _converted(members, user) if isinstance(user, dict) else "Not an object"))
+
+
+def _tagged(record: Record) -> Record:
+    """The record of another system's user, with tags made of its name and address."""
+    if not isinstance(record.members, dict):
+        return record
+    name = record.members.get("tag", "")
+    tag, *others = [*_tags(name, record.members.get("email")), ""]
+    return Record(record.line, _given(record.members | {"tag": tag}), name, tuple(filter(None, others)))
 
 
 def _converted(members: Callable[[Any], dict[str, Any]], source: Mapping[str, Any]) -> dict[str, Any] | str:

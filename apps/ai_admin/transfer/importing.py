@@ -269,7 +269,7 @@ class _Run:
         for new in differing:
             try:
                 self._require_same(new, matched, present)
-                self._take_one(new, summary)
+                self._take_tagged(new, summary)
             except _ENDING:
                 raise
             except ApiError as error:
@@ -364,6 +364,15 @@ class _Run:
     def _changes(self, new: NewUser) -> dict[str, Any]:
         """What the record says about a user who is there."""
         return {member: new.user[member] for member in new.sent - self._only_new}
+
+    def _take_tagged(self, new: NewUser, summary: Summary) -> None:
+        """Take one user; a new one whose tag was made, and is another user's, with the next of their tags."""
+        for tag in new.other_tags:
+            try:
+                return self._take_one(new, summary)
+            except DuplicateTag:
+                new = new.tagged(tag)
+        return self._take_one(new, summary)
 
     def _take_one(self, new: NewUser, summary: Summary) -> None:
         """Create or change one user as the API does. Raises what it raises, as domain errors."""

@@ -52,6 +52,12 @@ class NewUser(NamedTuple):
     sent: frozenset[str]
     staged: tuple[str | None, ...]
     event: events.PreparedEvent
+    # Tags to take where another user has this one.
+    other_tags: tuple[str, ...] = ()
+
+    def tagged(self, tag: str) -> "NewUser":
+        """The same user with another tag, to be created alone: what was made beforehand is of the first one."""
+        return self._replace(user={**self.user, "tag": tag})
 
 
 class Batch(NamedTuple):
@@ -81,23 +87,33 @@ def batches(file: IO[bytes], by: Actor, form: Format, skipped: int, size: int) -
     records = form.read(file)
     with closing(NamedUsers(form.unit)) as named:
         for record in islice(records, skipped):
-            _taken(record, by, form, named)
+            _taken(record, by, named)
         while taken := list(islice(records, size)):
-            items = [_taken(record, by, form, named) for record in taken]
+            items = [_taken(record, by, named) for record in taken]
             users = [item for item in items if isinstance(item, NewUser)]
             rejects = [item for item in items if isinstance(item, Reject)]
             yield Batch(len(taken), file.tell(), users, rejects)
 
 
-def _taken(record: Record, by: Actor, form: Format, named: NamedUsers) -> NewUser | Reject:
+def _taken(record: Record, by: Actor, named: NamedUsers) -> NewUser | Reject:
     try:
         new = _validated(record, by)
-        # A tag that was made from another name may be that of another user.
-        is_made = "tag" in form.only_new and new.user["email"] is not None
-        named.add(new.line, new.user, ("email",) if is_made else ("tag", "email"))
+        tag, email = new.user["tag"], new.user["email"]
+        if record.named is None:
+            # An address has an @, and a tag has none.
+            named.add(new.line, {tag: "tag"} | ({email: "email"} if email else {}))
+            return new
+        # A name begins with a blank here, so that it is no tag.
+        named.add(new.line, {email: "email"} if email else {f" {record.named}": "tag"})
+        chosen = named.take(new.line, [tag, *record.other_tags])
+        if chosen == 0:
+            return new
+        others = record.other_tags[chosen:]
+        members = {**new.user, "tag": record.other_tags[chosen - 1]}
+        again = Record(record.line, {name: members[name] for name in new.sent | {"tag"}}, record.named, others)
+        return _validated(again, by)
     except RequestInvalid as error:
         return reject(record.line, error)
-    return new
 
 
 def _validated(record: Record, by: Actor) -> NewUser:
@@ -122,7 +138,8 @@ def _validated(record: Record, by: Actor) -> NewUser:
     user_id, audit_key = uuid7(), os.urandom(32)
     event = events.prepared(by, Action.USERS_CREATE, user_id, audit_key, events.changed({}, user))
     staged = _staged(user_id, user, audit_key)
-    return NewUser(record.line, user, frozenset(sent if new.name else sent - {"name"}), staged, event)
+    named = frozenset(sent if new.name else sent - {"name"})
+    return NewUser(record.line, user, named, staged, event, record.other_tags)
 
 
 def _staged(user_id: UUID, user: dict[str, Any], audit_key: bytes) -> tuple[str | None, ...]:

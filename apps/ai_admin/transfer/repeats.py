@@ -4,7 +4,7 @@ They are kept in a temporary database of SQLite, which goes to the disk once it 
 """
 
 import sqlite3
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from ai_admin.errors import RequestInvalid
 
@@ -29,16 +29,25 @@ class NamedUsers:
         """Forget them."""
         self._database.close()
 
-    def add(self, line: int, user: dict[str, Any], members: tuple[str, ...]) -> None:
-        """Remember a user by these members, `tag` or `email`. Raises `RequestInvalid` where an earlier record has one.
+    def add(self, line: int, keys: Mapping[str, str]) -> None:
+        """Remember a user by these keys, each of a member. Raises `RequestInvalid` where an earlier record has one.
 
         Upper and lower case make no difference, as in the directory.
         """
-        # An address has an @, and a tag has none.
-        keys = {user[member].lower(): member for member in members if user[member] is not None}
-        for key, member in keys.items():
-            before = self._database.execute("SELECT line FROM named WHERE key = ?", [key]).fetchone()
+        lowered = {key.lower(): member for key, member in keys.items()}
+        for key, member in lowered.items():
+            before = self._line(key)
             if before is not None:
-                message = f"{self._unit} {before[0]} and {line} have the same {member}: keep one of them"
+                message = f"{self._unit} {before} and {line} have the same {member}: keep one of them"
                 raise RequestInvalid.at("body", member, message=message, kind="repeated")
-        self._database.executemany("INSERT INTO named VALUES (?, ?)", [(key, line) for key in keys])
+        self._database.executemany("INSERT INTO named VALUES (?, ?)", [(key, line) for key in lowered])
+
+    def take(self, line: int, tags: Sequence[str]) -> int:
+        """Remember the first of the tags that no record has, and return which it is; the last one if all are taken."""
+        chosen = next((number for number, tag in enumerate(tags) if self._line(tag) is None), len(tags) - 1)
+        self._database.execute("INSERT OR IGNORE INTO named VALUES (?, ?)", [tags[chosen], line])
+        return chosen
+
+    def _line(self, key: str) -> int | None:
+        row = self._database.execute("SELECT line FROM named WHERE key = ?", [key]).fetchone()
+        return row and int(row[0])

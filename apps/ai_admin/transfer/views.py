@@ -69,7 +69,7 @@ class ImportQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     form: Annotated[
-        Literal["csv", "ndjson", "keycloak", "litellm", "openai", "open-webui"] | None,
+        Literal["csv", "ndjson", "keycloak", "litellm", "anthropic", "openai", "open-webui"] | None,
         Field(
             alias="format",
             description="The form of the file; by the Content-Type if not given. JSON is a list of another system: "

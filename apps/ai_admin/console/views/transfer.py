@@ -44,6 +44,7 @@ _NAMES = {
     "ndjson": "NDJSON",
     "keycloak": "Keycloak (JSON)",
     "litellm": "LiteLLM (JSON)",
+    "anthropic": "Anthropic (JSON)",
     "openai": "OpenAI (JSON)",
     "open-webui": "Open WebUI (CSV)",
 }
