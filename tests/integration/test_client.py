@@ -437,6 +437,21 @@ def test_command_with_an_odd_name_or_id_is_refused_and_changes_nothing(run: Run,
     assert state() == before
 
 
+@pytest.mark.parametrize("name", ["x/../..", "../keys", "x/reveal", "x\\\\..\\\\.."])
+def test_name_with_slash_is_not_sent(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A proxy that decodes `%2F` and takes the dots out would delete the user."""
+    run("users", "create", "ada", "--kind", "service")
+    send, sent = httpx.HTTPTransport.handle_request, []
+
+    def noting(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        sent.append(request.method)
+        return send(self, request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", noting)
+    assert "nothing was sent" in run("secrets", "remove", "ada", name, expected=2).stderr
+    assert sent == ["GET"]
+
+
 def test_every_command_that_takes_a_name_is_tried_with_odd_ones() -> None:
     """A new command with a user, a key or a credential in its arguments must be among those tried."""
     tried = {tuple(command.split()[:2]) for command in COMMANDS}

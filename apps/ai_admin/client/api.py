@@ -158,12 +158,12 @@ def _text(path: Segments) -> str:
     """Return the path as it is sent, each segment encoded (RFC 3986, 3.3).
 
     Ends the command for an empty segment and for one of dots: clients and proxies take those out of a path, which then
-    leads to another resource (RFC 3986, 5.2.4).
+    leads to another resource (RFC 3986, 5.2.4). So do some proxies after they have decoded a slash.
     """
     for segment in path:
         if segment in {"", ".", ".."}:
             raise failure(f"'{segment}' is no name or id; nothing was sent", Exit.TROUBLE)
-        if not segment.isprintable():
+        if not segment.isprintable() or "/" in segment or "\\" in segment:
             raise failure(f"{segment!r} has characters that no name or id has; nothing was sent", Exit.TROUBLE)
     return "".join(f"/{quote(segment, safe='')}" for segment in path)
 
