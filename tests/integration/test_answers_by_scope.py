@@ -249,7 +249,9 @@ def test_console_answers_result_alone_to_key_that_may_not_read(browser: Browser)
 
     assert "aia_" in ask("keys:write", f"{page}/keys", name="second").text
     assert "in the future" in ask("keys:write", f"{page}/keys", name="x", expiresAt="2000-01-01").text
-    assert "aia_" in ask("keys:write", f"{page}/keys/{key['id']}/rotate", hours="1").text
+    rotate = f"{page}/keys/{key['id']}/rotate"
+    assert "aia_" in ask("keys:write", rotate, hours="1").text
+    assert "in the future" in ask("keys:write", rotate, hours="1", expiresAt="2000-01-01").text
     assert SECRET["value"] in ask("secrets:reveal", f"{page}/secrets/openai/reveal", reason="ticket").text
     assert "1 to 500 characters" in ask("secrets:reveal", f"{page}/secrets/openai/reveal").text
     secret = {"name": "openai", "provider": "openai", "value": "sk-x"}

@@ -167,6 +167,7 @@ def user_page(
 def _result_page(status: int, conflict: bool, faults: dict[str, str] | None, **values: Any) -> Response:
     """Return what came of a form, and nothing of the user that it was about."""
     told_of_fields = [faults, *(values.get(name) for name in ("key_faults", "secret_faults", "reveal_faults"))]
+    told_of_fields += values.get("rotate_faults", {}).values()
     texts = [text for each in told_of_fields for text in (each or {}).values()]
     notice = values.get("notice") or (told(VersionMismatch()) if conflict else None)
     return page(
