@@ -14,7 +14,7 @@ from ai_admin.transfer.views import IMPORT
 from tests.conftest import OWNER_ID, flask_client
 from tests.integration import test_access, test_console, test_console_provider
 from tests.integration.test_access import NOBODY, bearer, events, key_of, user_of
-from tests.integration.test_console import CONSOLE, Browser, made
+from tests.integration.test_console import CONSOLE, Browser, made, services_of
 from tests.integration.test_console_provider import World, ada
 from tests.serving import USERS
 
@@ -296,6 +296,64 @@ def test_sign_in_and_out_with_the_provider_are_events(world: World, server_brows
             assert event["changes"]["identity"]["subject"] == "ada"
         raw = str(sql.execute("SELECT changes::text FROM audit_events").fetchall())
         assert '"ada"' not in raw
+
+
+@pytest.mark.parametrize("how", ["suspend", "delete", "purge", "revoke", "rotate", "report"])
+def test_end_of_session_by_administrator_is_event(browser: Browser, how: str) -> None:
+    """Somebody who asks why a person was signed out, and by whom, would find nothing."""
+    api, user = browser.api, made(browser, tag="ada", role="auditor")["id"]
+    key = key_of(api, user)
+    own = browser.another()
+    assert own.sign_in(key["key"]).status_code == 303
+    path = f"{USERS}/{user}"
+    answer = {
+        "suspend": lambda: api.put(path, json={"status": "suspended"}),
+        "delete": lambda: api.delete(path),
+        "purge": lambda: api.delete(path, params={"purge": "true"}),
+        "revoke": lambda: api.delete(f"{path}/keys/{key['id']}"),
+        "rotate": lambda: api.post(f"{path}/keys/{key['id']}/rotate", json={}),
+        "report": lambda: api.post("/ai/admin/keys/report-leak", json={"key": key["key"]}),
+    }[how]()
+    assert answer.is_success, answer.text
+    (event,) = events(api, action="sessions:end")
+    assert (event["actor"], event["target"]) == (str(OWNER_ID), user)
+    assert event["changes"] == {"key": key["id"], "signIn": "key"}
+    assert own.get("/account").status_code == 303
+
+
+def test_rotation_with_overlap_leaves_session(browser: Browser) -> None:
+    """A session would end though the value that began it still works."""
+    key = key_of(browser.api, made(browser, tag="ada", role="auditor")["id"])
+    own = browser.another()
+    own.sign_in(key["key"])
+    user = events(browser.api, action="sessions:begin")[0]["actor"]
+    path = f"{USERS}/{user}/keys/{key['id']}/rotate"
+    assert browser.api.post(path, json={"overlapSeconds": 600}).is_success
+    assert own.get("/account").status_code == 200
+    assert events(browser.api, action="sessions:end") == []
+
+
+@pytest.mark.parametrize("status", ["suspended", "deleted"])
+def test_session_of_suspended_user_stays_ended_after_return(browser: Browser, status: str) -> None:
+    """A stolen cookie would open the console again as soon as the user is back."""
+    api, user = browser.api, made(browser, tag="ada", role="auditor")["id"]
+    own = browser.another()
+    own.sign_in(key_of(api, user)["key"])
+    path = f"{USERS}/{user}"
+    assert (api.delete(path) if status == "deleted" else api.put(path, json={"status": status})).is_success
+    assert api.put(path, json={"status": "active"}).is_success
+    assert own.get("/account").status_code == 303
+
+
+def test_user_suspended_but_remembered_begins_no_session(browser: Browser) -> None:
+    """A session that begins while a process remembers the user would come alive when the user is back."""
+    api, user = browser.api, made(browser, tag="ada", role="auditor")["id"]
+    key = key_of(api, user)["key"]
+    services_of(browser).principals._cache_s = 60.0
+    own = browser.another()
+    assert own.sign_in(key).status_code == 303
+    assert api.put(f"{USERS}/{user}", json={"status": "suspended"}).is_success
+    assert browser.another().sign_in(key).status_code == 401
 
 
 # The filters

@@ -6,10 +6,11 @@ never gets the key, nor does the database get the token: a digest of it is kept 
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from psycopg import errors as database_errors
 
@@ -21,6 +22,7 @@ from ai_admin.audit.events import Action
 from ai_admin.database import Connection, Database, Row
 from ai_admin.errors import Unauthenticated
 from ai_admin.sql import queries
+from ai_admin.users.schemas import Status
 
 COOKIE = "aia_session"
 # The reason where a browser has no session at all.
@@ -44,8 +46,10 @@ def begin(connection: Connection, by: Actor, caller: Principal, most: int) -> st
     rests_on = {"key_id": caller.key_id, "key_digest": caller.key_digest, "issuer": issuer, "subject": subject}
     values = {"digest": digest(token), "user_id": caller.user_id, "idle": IDLE, **rests_on}
     connection.execute(_SQL["forget"])
-    # Two that begin at once would each leave the other uncounted.
-    connection.execute(_SQL["lock_user"], values)
+    # Two that begin at once would each leave the other uncounted. The user may have been suspended since the credential
+    # was looked up.
+    if not connection.execute(_SQL["lock_user"], values).rowcount:
+        raise Unauthenticated("user no longer active", caller.user_id)
     insert = _SQL["insert_of_identity" if caller.key_id is None else "insert"]
     if not connection.execute(insert, values).rowcount:
         raise Unauthenticated("key or subject gone meanwhile", caller.user_id)
@@ -62,6 +66,29 @@ def end(connection: Connection, by: Actor, token: str | None) -> None:
         _record_end(connection, by, row)
 
 
+def end_of_user(connection: Connection, by: Actor, user_id: UUID) -> None:
+    """End all sessions of a user whose status changes: none comes alive with the user again."""
+    _record_end_by(connection, by, connection.execute(_SQL["end_of_user"], {"user_id": user_id}).fetchall())
+
+
+def end_of_key(connection: Connection, by: Actor, key_id: UUID) -> None:
+    """End all sessions of a key that is about to be revoked."""
+    _record_end_by(connection, by, connection.execute(_SQL["end_of_key"], {"key_id": key_id}).fetchall())
+
+
+def end_of_former_values(connection: Connection, by: Actor, key_id: UUID) -> None:
+    """End the sessions of those values of a rotated key that no longer work."""
+    _record_end_by(connection, by, connection.execute(_SQL["end_of_former_values"], {"key_id": key_id}).fetchall())
+
+
+def _record_end_by(connection: Connection, by: Actor, ended: Sequence[Row]) -> None:
+    """Write the events of sessions that another change has ended; `by` made that change."""
+    for session in ended:
+        key = {"key": str(session["key_id"])} if session["key_id"] else {}
+        changes = {**key, **_rests_on(session)}
+        events.about_user(connection, by, Action.SESSIONS_END, session["user_id"], None, changes)
+
+
 def _record_end(connection: Connection, by: Actor, session: Row) -> None:
     # One that was over already has ended by itself.
     if not session["is_over"]:
@@ -71,11 +98,14 @@ def _record_end(connection: Connection, by: Actor, session: Row) -> None:
 def _record(connection: Connection, by: Actor, action: Action, session: Mapping[str, Any]) -> None:
     """Write the event of a session that begins or ends, by its user and about them."""
     by = replace(by, user_id=session["user_id"], key_id=session["key_id"])
-    rests_on: dict[str, object] = {"signIn": "key"}
-    if session["key_id"] is None:
-        identity = {"issuer": session["issuer"], "subject": session["subject"]}
-        rests_on = {"signIn": "provider", "identity": identity}
-    events.about_user(connection, by, action, session["user_id"], by.audit_key, rests_on)
+    events.about_user(connection, by, action, session["user_id"], by.audit_key, _rests_on(session))
+
+
+def _rests_on(session: Mapping[str, Any]) -> dict[str, object]:
+    """How the user of a session signed in, as an event has it."""
+    if session["key_id"] is not None:
+        return {"signIn": "key"}
+    return {"signIn": "provider", "identity": {"issuer": session["issuer"], "subject": session["subject"]}}
 
 
 def principal_of(database: Database, token: str | None, issuer: str) -> Principal:
@@ -90,7 +120,8 @@ def principal_of(database: Database, token: str | None, issuer: str) -> Principa
         row = connection.execute(_SQL["authenticate"], values).fetchone()
         if row is None:
             raise Unauthenticated("unknown session")
-        if row["is_over"]:
+        # A user who is out has no session; that they are out is the better reason.
+        if row["is_over"] and row["status"] == Status.ACTIVE:
             raise Unauthenticated("expired session", row["user_id"])
         if not row["rests_on_any"]:
             raise Unauthenticated("session of a former key or issuer", row["user_id"])

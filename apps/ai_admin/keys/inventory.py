@@ -65,7 +65,7 @@ def end_leaked(connection: Connection, by: Actor, key: str) -> dict[str, Any]:
     require_standing(connection, by)
     is_live = found.pop("isLive")
     if is_live:
-        store.end(connection, found["userId"], found["keyId"])
+        store.end(connection, by, found["userId"], found["keyId"])
         found = connection.execute(_SQL["find_by_text"], values).fetchone()
         assert found is not None, "an ended key is kept"
         found.pop("isLive")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from ai_admin.access import sessions
 from ai_admin.access.actors import Actor
 from ai_admin.access.scopes import GATEWAY_SCOPES, ROLE_SCOPES, Scope
 from ai_admin.access.standing import require_standing, scopes_in
@@ -85,6 +86,7 @@ def rotate(connection: Connection, by: Actor, user_id: UUID, key_id: UUID, wante
     assert row is not None, "the row is locked"
     changes = {"key": str(key_id), "overlapSeconds": wanted.overlap_seconds, **_changed(before, row)}
     events.about_key(connection, by, Action.KEYS_ROTATE, user_id, changes)
+    sessions.end_of_former_values(connection, by, key_id)
     return row, key
 
 
@@ -129,7 +131,7 @@ def revoke(connection: Connection, by: Actor, user_id: UUID, key_id: UUID) -> No
     key = _locked(connection, user_id, key_id)
     require_standing(connection, by)
     _require_no_weaker(connection, by, user, key)
-    end(connection, user_id, key_id)
+    end(connection, by, user_id, key_id)
     events.about_key(connection, by, Action.KEYS_REVOKE, user_id, {"key": str(key_id), "name": key["name"]})
 
 
@@ -140,8 +142,12 @@ def require_working(connection: Connection, key: str) -> None:
         raise KeyEnded
 
 
-def end(connection: Connection, user_id: UUID, key_id: UUID) -> None:
-    """End a key for good, whose row is locked. Its digests stay for a while, to tell the holder of the key."""
+def end(connection: Connection, by: Actor, user_id: UUID, key_id: UUID) -> None:
+    """End a key for good, whose row is locked, and its sessions.
+
+    Its digests stay for a while, to tell the holder of the key.
+    """
+    sessions.end_of_key(connection, by, key_id)
     _end_previous(connection, user_id, key_id, "revoked")
     connection.execute(_SQL["revoke"], {"id": key_id})
 

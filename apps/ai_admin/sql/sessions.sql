@@ -30,10 +30,11 @@ LEFT JOIN identities ON identities.issuer = session.issuer
 WHERE session.digest = %(digest)s;
 
 -- name: note_use
--- Once a minute a session; never beyond the longest time that one may last.
+-- Once a minute a session; never beyond the longest time that one may last, and not where it has ended meanwhile.
 UPDATE console_sessions
 SET expires_at = LEAST(created_at + %(longest)s, now() + %(idle)s)
-WHERE digest = %(digest)s;
+WHERE digest = %(digest)s
+  AND expires_at > now();
 
 -- name: insert
 -- None, where the key has been revoked or rotated meanwhile.
@@ -56,9 +57,11 @@ WHERE issuer = %(issuer)s
 FOR KEY SHARE;
 
 -- name: lock_user
+-- None, where the user has been suspended or deleted meanwhile.
 SELECT id
 FROM users
 WHERE id = %(user_id)s
+  AND status = 'active'
 FOR NO KEY UPDATE;
 
 -- name: end_oldest
@@ -74,6 +77,35 @@ WHERE user_id = %(user_id)s
       LIMIT %(most)s
   )
 RETURNING user_id, key_id, issuer, subject, expires_at <= now() AS is_over;
+
+-- name: end_of_user
+-- The row stays, so that a later request with the session is known to be its user's.
+UPDATE console_sessions
+SET expires_at = now()
+WHERE user_id = %(user_id)s
+  AND expires_at > now()
+RETURNING user_id, key_id, issuer, subject;
+
+-- name: end_of_key
+UPDATE console_sessions
+SET expires_at = now()
+WHERE key_id = %(key_id)s
+  AND expires_at > now()
+RETURNING user_id, key_id, issuer, subject;
+
+-- name: end_of_former_values
+UPDATE console_sessions AS session
+SET expires_at = now()
+WHERE key_id = %(key_id)s
+  AND expires_at > now()
+  AND NOT EXISTS (
+      SELECT
+      FROM api_keys
+      WHERE id = session.key_id
+        AND (digest = session.key_digest
+             OR (previous_digest = session.key_digest AND previous_expires_at > clock_timestamp()))
+  )
+RETURNING user_id, key_id, issuer, subject;
 
 -- name: delete
 DELETE FROM console_sessions

@@ -8,7 +8,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from uuid_utils.compat import uuid7
 
-from ai_admin.access import identities
+from ai_admin.access import identities, sessions
 from ai_admin.access.actors import Actor
 from ai_admin.access.standing import (
     is_promotion,
@@ -113,6 +113,8 @@ def change(connection: Connection, by: Actor, user_id: UUID, update: AiUserUpdat
     event = events.of_user(connection, by, _action(before, after), user_id, audit_key, events.changed(before, sent))
     # The update waits like an insert.
     record_if_standing(connection, by, event, of_themselves=by.user_id == user_id)
+    if before["status"] != after["status"]:
+        sessions.end_of_user(connection, by, user_id)
     if any(before[member] != after[member] for member in ("role", "kind")):
         settle_keys(connection, by, before, after)
     if is_promotion(Role(before["role"]), Role(after["role"])):
@@ -130,6 +132,7 @@ def delete(connection: Connection, by: Actor, user_id: UUID, precondition: Preco
     connection.execute(_SQL["mark_deleted"], {"id": user_id})
     changes = events.changed(before, {"status": Status.DELETED.value})
     events.about_user(connection, by, Action.USERS_DELETE, user_id, audit_key, changes)
+    sessions.end_of_user(connection, by, user_id)
 
 
 def purge(connection: Connection, ring: KeyRing, by: Actor, user_id: UUID, precondition: Precondition) -> None:
@@ -140,6 +143,7 @@ def purge(connection: Connection, ring: KeyRing, by: Actor, user_id: UUID, preco
     before, _ = _locked(connection, by, user_id, precondition)
     _require_another_owner(connection, by, before)
     erase_answers(connection, ring, user_id)
+    sessions.end_of_user(connection, by, user_id)
     connection.execute(_SQL["purge"], {"id": user_id})
     connection.execute(_SQL["purge_ended_keys"], {"id": user_id})
     events.about_user(connection, by, Action.USERS_PURGE, user_id, None, {})
