@@ -76,9 +76,10 @@ UPDATE api_keys
 SET digest = %(digest)s,
     last_four = %(last_four)s,
     expires_at = %(expires_at)s,
-    rotated_at = clock_timestamp(),
+    rotated_at = clock.now,
     previous_digest = digest,
-    previous_expires_at = LEAST(clock_timestamp() + %(overlap)s, expires_at)
+    previous_expires_at = LEAST(clock.now + %(overlap)s, expires_at)
+FROM (SELECT clock_timestamp() AS now) AS clock
 WHERE id = %(id)s
 RETURNING {columns};
 
