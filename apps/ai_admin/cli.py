@@ -7,44 +7,72 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import psycopg
 import typer
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
 
-from ai_admin.audit import commands as audit
-from ai_admin.client import audit as _audit_tail  # noqa: F401  adds its command to those of audit
-from ai_admin.client import keys, secrets
-from ai_admin.client import users as _users  # noqa: F401  adds its commands to those of transfer
-from ai_admin.client.api import DEFAULT_URL, Url, keep_key, read_key, server_with
-from ai_admin.command_groups import Commands
-from ai_admin.config import ROOT_VARIABLE, ConfigError, Reading, config_root, load_settings, readings, unknown_settings
-from ai_admin.database import fault_of_database
-from ai_admin.deploy import commands as deploy
-from ai_admin.doctor import doctor
-from ai_admin.errors import ApiError
-from ai_admin.server import serve as serve_settings
+from ai_admin import ROOT_VARIABLE, __version__
+from ai_admin.client.api import DEFAULT_URL, AsJson, Url, keep_key, read_key, server_with
+from ai_admin.command_groups import Commands, deferred
 from ai_admin.terminal import Exit, Root, failure, print_json, printable, refusal, stderr, stdout
-from ai_admin.transfer import commands as transfer
-from ai_admin.vault import commands as vault
+
+# Whatever speaks to a database or renders a stage is imported by the command that needs it: `--help` and the commands
+# that ask a server do not wait for it. A test holds them to it.
+# ruff: noqa: PLC0415
 
 app = typer.Typer(
     cls=Commands,
     help="Operate AI Admin, the user directory of an AI platform.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 config = typer.Typer(help="Look at the settings.", no_args_is_help=True)
 app.add_typer(config, name="config")
-app.add_typer(deploy.app, name="deploy")
-app.add_typer(audit.app, name="audit")
-app.add_typer(vault.app, name="vault")
-app.add_typer(transfer.app, name="users")
-app.add_typer(keys.app, name="keys")
-app.add_typer(secrets.app, name="secrets")
+for _name, _about, *_modules in (
+    ("deploy", "Render, compare, apply and verify the stages of .fission/*.json.", "deploy.commands"),
+    ("audit", "Seal the audit log, verify it, prove what stands in it.", "client.audit", "audit.commands"),
+    ("vault", "Keys of the vault: what they have sealed, and how they are changed.", "vault.commands"),
+    (
+        "users",
+        "Find and change users through a server; import and export them on the database.",
+        "client.users",
+        "transfer.commands",
+    ),
+    ("keys", "List, make, rotate and revoke API keys of users, and report leaked ones.", "client.keys"),
+    ("secrets", "List, set, reveal, remove and restore users' credentials.", "client.secrets"),
+):
+    app.add_typer(deferred(_about, *(f"ai_admin.{module}" for module in _modules)), name=_name)
 
-app.command()(doctor)
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ai-admin {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Operate AI Admin, the user directory of an AI platform."""
+
+
+@app.command()
+def doctor(root: Root = None, as_json: AsJson = False) -> None:
+    """Check settings, database, schema, key ring, seals, clock, disk and identity provider, and say what to do.
+
+    Exit 0 if nothing is bad, 1 if something is.
+
+    Example: ai-admin doctor
+
+    Example: ai-admin doctor --json
+    """
+    from ai_admin.doctor import doctor as examine
+
+    examine(root, as_json)
 
 
 @app.command()
@@ -69,24 +97,22 @@ def check(
 
     Example: ai-admin config check --root .local/data/mount
     """
+    from ai_admin.config import config_root, readings, unknown_settings
+
     stderr.print(f"Settings under {root or config_root()}", soft_wrap=True)
     found = list(readings(root))
     if as_json:
         for reading in found:
             print_json({("value" if name == "shown" else name): told for name, told in asdict(reading).items()})
     else:
-        _print_settings(found)
+        table = Table("setting", "value", "source", "meaning", box=None, pad_edge=False)
+        for reading in found:
+            shown = f"[bold red]{reading.shown or '(missing)'}[/]" if reading.fault else reading.shown
+            table.add_row(reading.key, shown, reading.source, reading.meaning)
+        stdout().print(table)
     faults = [reading.fault for reading in found if reading.fault] + list(unknown_settings(root))
     if faults:
         raise failure("\n       ".join(faults), Exit.REFUSED)
-
-
-def _print_settings(found: list[Reading]) -> None:
-    table = Table("setting", "value", "source", "meaning", box=None, pad_edge=False)
-    for reading in found:
-        shown = f"[bold red]{reading.shown or '(missing)'}[/]" if reading.fault else reading.shown
-        table.add_row(reading.key, shown, reading.source, reading.meaning)
-    stdout().print(table)
 
 
 @app.command()
@@ -95,7 +121,12 @@ def migrate(root: Root = None) -> None:
 
     Example: ai-admin migrate
     """
-    from ai_admin import migrate as migrations  # noqa: PLC0415  Alembic and SQLAlchemy are slow to import
+    import psycopg
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from ai_admin import migrate as migrations
+    from ai_admin.config import ConfigError, load_settings
+    from ai_admin.errors import ApiError
 
     try:
         before, after = migrations.upgrade(load_settings(root).secret)
@@ -115,7 +146,9 @@ def make_owner(
 
     Example: ai-admin make-owner first-owner > owner.key
     """
-    from ai_admin.access.bootstrap import make_owner as make  # noqa: PLC0415  as above
+    from ai_admin.access.bootstrap import make_owner as make
+    from ai_admin.config import ConfigError, load_settings
+    from ai_admin.errors import ApiError
 
     try:
         typer.echo(make(load_settings(root), tag))
@@ -136,9 +169,11 @@ def bind_identity(
 
     Example: ai-admin bind-identity ada https://id.example.com/realms/acme 8f1c2a54-2b0e-4c59-9d57-0c1f6f1b7a10
     """
-    from ai_admin.access import identities  # noqa: PLC0415  as above
-    from ai_admin.access.actors import service  # noqa: PLC0415
-    from ai_admin.database import Database  # noqa: PLC0415
+    from ai_admin.access import identities
+    from ai_admin.access.actors import service
+    from ai_admin.config import ConfigError, load_settings
+    from ai_admin.database import Database
+    from ai_admin.errors import ApiError
 
     try:
         settings = load_settings(root)
@@ -166,6 +201,10 @@ def serve(
 
     Example: ai-admin serve --host 0.0.0.0 --workers 4
     """
+    from ai_admin.config import ConfigError, load_settings
+    from ai_admin.database import fault_of_database
+    from ai_admin.server import serve as serve_settings
+
     try:
         settings = load_settings(root)
     except ConfigError as error:

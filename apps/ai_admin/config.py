@@ -28,6 +28,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from ai_admin import ROOT_VARIABLE as ROOT_VARIABLE
 from ai_admin.access.addresses import require_https
 from ai_admin.access.proxies import networks
 from ai_admin.vault.keyring import KeyRing, require_random
@@ -38,7 +39,6 @@ Section = TypeVar("Section", bound=BaseModel)
 Mount = Literal["secrets", "configs"]
 _NAMES: dict[Mount, str] = {"secrets": SECRET_NAME, "configs": CONFIG_NAME}
 _MASK = "********"
-ROOT_VARIABLE = "AI_ADMIN_ROOT"
 
 
 class ConfigError(Exception):

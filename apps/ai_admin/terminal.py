@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console
@@ -15,8 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ai_admin.config import ROOT_VARIABLE
-from ai_admin.errors import ApiError
+from ai_admin import ROOT_VARIABLE
 
 # From here on a status tells of trouble of the service, and not of the request.
 _OURS = 500
@@ -46,6 +45,16 @@ class Exit(IntEnum):
     UNREAD = 141
 
 
+class Problem(Protocol):
+    """An error of the API's operations, as far as the command line reads it; the module of errors imports slowly."""
+
+    detail: str
+
+    @property
+    def status(self) -> int:
+        """The status of HTTP that a server would answer with."""
+
+
 class _Output(Console):
     """Standard output, whose reader may leave."""
 
@@ -65,7 +74,7 @@ def unread() -> typer.Exit:
     return typer.Exit(Exit.UNREAD)
 
 
-def refusal(error: ApiError) -> typer.Exit:
+def refusal(error: Problem) -> typer.Exit:
     """What to raise for an error of the API's operations, as a server's answer with it comes to."""
     return failure(" ".join(error.detail.split()), Exit.REFUSED if error.status < _OURS else Exit.TROUBLE)
 

@@ -14,10 +14,12 @@ import psycopg
 import pytest
 from typer.testing import CliRunner
 
+from ai_admin import __version__
 from ai_admin.app import create_app
 from ai_admin.cli import app
 from ai_admin.config import Settings
 from ai_admin.database import SCHEMA_VERSION
+from ai_admin.terminal import Exit
 from tests.conftest import ROOT, write_mount
 
 runner = CliRunner()
@@ -223,3 +225,47 @@ def test_a_clone_knows_its_own_server(
     (tmp_path / ".local" / "data" / "mount").mkdir(parents=True)
     (tmp_path / ".local" / "owner.key").write_text("aia_x")
     assert said() == [root.format(clone=tmp_path), key.format(clone=tmp_path)]
+
+
+# Pydantic is not among them: Typer imports it to read options.
+HEAVY = ("alembic", "flask", "granian", "nacl", "psycopg", "sqlalchemy")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["--help", "-h", "--version", "users list", "users list -h", "keys list ada", "secrets list ada", "audit tail",
+     "login", "doctor --help"],
+)  # fmt: skip
+def test_help_and_commands_that_ask_a_server_import_nothing_of_the_service(command: str, tmp_path: Path) -> None:
+    """Each call took one to four seconds of CPU, most of it for the database and the web framework."""
+    (tmp_path / "owner.key").write_text("aia_key")
+    program = (
+        "import sys\n"
+        "from ai_admin.cli import app\n"
+        "try:\n    app()\n"
+        f"finally:\n    print('imported', *sorted(sys.modules.keys() & set({HEAVY!r})), file=sys.stderr)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, *command.split()],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "apps"),
+            "AI_ADMIN_URL": "http://127.0.0.1:9",
+            "AI_ADMIN_KEY_FILE": str(tmp_path / "owner.key"),
+        },
+        input=b"aia_key",
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode in {Exit.DONE, Exit.TROUBLE}
+    assert ran.stderr.decode().endswith("imported\n")
+
+
+def test_version_is_printed() -> None:
+    """A report of a fault begins with the version."""
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"ai-admin {__version__}\n"
+    assert (
+        CliRunner().invoke(app, ["users", "get", "-h"]).stdout
+        == CliRunner().invoke(app, ["users", "get", "--help"]).stdout
+    )

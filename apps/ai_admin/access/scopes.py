@@ -3,7 +3,7 @@
 from enum import Enum
 from typing import Literal
 
-from ai_admin.users.schemas import Kind, Role
+from ai_admin.users.values import Kind, Role
 
 
 class Scope(str, Enum):

@@ -27,7 +27,7 @@ from ai_admin.database import Database
 from ai_admin.errors import ApiError
 from ai_admin.terminal import Exit, Root, failure, print_json, refusal, stderr
 
-app = typer.Typer(help="Seal the audit log, verify it, prove what stands in it.", no_args_is_help=True)
+app = typer.Typer()
 _NO_KEY = "AUDIT_SEAL_KEY is not set in the Secret, so nothing is sealed"
 
 

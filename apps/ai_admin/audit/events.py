@@ -8,7 +8,6 @@ who it was. Ids, closed lists (roles, scopes, statuses), numbers and times stay 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from uuid_utils.compat import uuid7
 
 from ai_admin.access.actors import Actor
 from ai_admin.audit import personal
+from ai_admin.audit.actions import Action as Action
 from ai_admin.database import Connection
 from ai_admin.json_values import same
 from ai_admin.sql import queries
@@ -31,33 +31,6 @@ PreparedEvent = tuple[str | None, ...]
 # The columns of an event, in the order of `copy`.
 Event = Mapping[str, object]
 _SQL = queries("audit")
-
-
-class Action(str, Enum):
-    """What was done; `subject:action`."""
-
-    USERS_CREATE = "users:create"
-    USERS_UPDATE = "users:update"
-    USERS_SUSPEND = "users:suspend"
-    USERS_ACTIVATE = "users:activate"
-    USERS_DELETE = "users:delete"
-    USERS_RESTORE = "users:restore"
-    USERS_PURGE = "users:purge"
-    USERS_EXPORT = "users:export"
-    KEYS_CREATE = "keys:create"
-    KEYS_UPDATE = "keys:update"
-    KEYS_ROTATE = "keys:rotate"
-    KEYS_REVOKE = "keys:revoke"
-    KEYS_REPORT_LEAK = "keys:report_leak"
-    SECRETS_SET = "secrets:set"
-    SECRETS_REMOVE = "secrets:remove"
-    SECRETS_RESTORE = "secrets:restore"
-    SECRETS_REVEAL = "secrets:reveal"
-    IDENTITIES_BIND = "identities:bind"
-    IDENTITIES_UNBIND = "identities:unbind"
-    SESSIONS_BEGIN = "sessions:begin"
-    SESSIONS_END = "sessions:end"
-    ACCESS_REFUSE = "access:refuse"
 
 
 def about_user(

@@ -10,15 +10,18 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
-import httpx
 import typer
 
 from ai_admin.access.addresses import require_https
 from ai_admin.terminal import Exit, failure, unread
+
+if TYPE_CHECKING:
+    # As slow to import as all else that `--help` needs; the two functions that use it do so.
+    import httpx
 
 URL_VARIABLE, KEY_FILE_VARIABLE = "AI_ADMIN_URL", "AI_ADMIN_KEY_FILE"
 # A path is a tuple of its segments: `Api.ask` alone makes the text of it.
@@ -66,7 +69,7 @@ class Refused(Exception):
 class Api:
     """A server, with the key of who asks."""
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: "httpx.Client") -> None:
         """`client` knows the address and the key."""
         self._client = client
 
@@ -94,6 +97,8 @@ class Api:
 
     def create(self, path: Segments, body: Mapping[str, Any]) -> Any:
         """POST that is safe to repeat: where no answer came it is sent once more, and done once (Idempotency-Key)."""
+        import httpx  # noqa: PLC0415
+
         headers = {"Idempotency-Key": str(uuid4())}
         try:
             return self.ask("POST", path, body=body, headers=headers)
@@ -176,6 +181,8 @@ def server(url: str, key_file: Path | None) -> AbstractContextManager[Api]:
 @contextmanager
 def server_with(url: str, key: str) -> Iterator[Api]:
     """The server at this address. Errors end the command, told in one line: exit 1 for a refusal, 2 for trouble."""
+    import httpx  # noqa: PLC0415
+
     try:
         require_https(url)
     except ValueError as error:

@@ -7,11 +7,11 @@ from uuid import UUID
 
 import typer
 
-from ai_admin.audit.commands import app
-from ai_admin.audit.events import Action
+from ai_admin.audit.actions import Action
 from ai_admin.client.api import DEFAULT_URL, Api, AsJson, KeyFile, Url, server
 from ai_admin.terminal import print_json, print_table
 
+app = typer.Typer()
 _AUDIT = ("ai", "admin", "audit")
 _COLUMNS = ("at", "action", "actor", "target", "source", "seal", "id")
 # Seconds between two looks at the log.

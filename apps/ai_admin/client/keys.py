@@ -11,10 +11,10 @@ import typer
 
 from ai_admin.access.scopes import Scope
 from ai_admin.client.api import DEFAULT_URL, Api, AsJson, KeyFile, Url, UserName, pair, read_key, server, user_path
-from ai_admin.keys.schemas import KeyOrder
+from ai_admin.keys.values import KeyOrder
 from ai_admin.terminal import Exit, failure, print_json, print_table, stderr
 
-app = typer.Typer(help="List, make, rotate and revoke API keys of users, and report leaked ones.", no_args_is_help=True)
+app = typer.Typer()
 _ALL_KEYS = ("ai", "admin", "keys")
 _COLUMNS = ("name", "lastFour", "scopes", "models", "expiresAt", "lastUsedAt", "id")
 

@@ -9,7 +9,7 @@ import typer
 from ai_admin.client.api import DEFAULT_URL, AsJson, KeyFile, Url, UserName, read_bytes, server, text_of, user_path
 from ai_admin.terminal import print_json, print_table, show, stderr
 
-app = typer.Typer(help="List, set, reveal, remove and restore users' credentials.", no_args_is_help=True)
+app = typer.Typer()
 _COLUMNS = ("name", "provider", "lastFour", "version", "rotatedAt", "usedAt")
 _VERSION_COLUMNS = ("version", "provider", "lastFour", "createdAt", "endedAt")
 

@@ -6,11 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from ai_admin.client.api import DEFAULT_URL, USERS, AsJson, KeyFile, Url, UserName, pair, server, user_path
-from ai_admin.json_values import RepeatedMember, loads
 from ai_admin.terminal import Exit, failure, print_json, print_table, show, stderr
-from ai_admin.transfer.commands import app
-from ai_admin.users.schemas import Kind, Role, UserOrder
+from ai_admin.users.values import Kind, Role, UserOrder
 
+app = typer.Typer()
 _COLUMNS = ("tag", "name", "email", "kind", "role", "status", "id")
 
 Tag = Annotated[str | None, typer.Option(help="Tag: unique, of small letters, digits, dots, hyphens and underscores.")]
@@ -194,6 +193,8 @@ def _attributes(texts: list[str]) -> dict[str, Any]:
 
 
 def _attribute(text: str) -> tuple[str, Any]:
+    from ai_admin.json_values import RepeatedMember, loads  # noqa: PLC0415  Pydantic is slow to import
+
     name, value = pair(text, "--attribute")
     try:
         return name, loads(value)

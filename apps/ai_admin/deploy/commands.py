@@ -30,7 +30,7 @@ from ai_admin.terminal import Exit, failure, print_json, print_table, printable,
 
 # Seconds between two looks at the sources.
 _FOLLOW_S = 1.0
-app = typer.Typer(help="Render, compare, apply and verify the stages of .fission/*.json.", no_args_is_help=True)
+app = typer.Typer()
 
 Project = Annotated[
     Path, typer.Option("--project", help="The project's folder, which holds .fission/, specs/ and apps/.")

@@ -12,6 +12,7 @@ from ai_admin.access.scopes import Scope
 from ai_admin.access.tokens import FORM
 from ai_admin.http.models import LEFT_ALONE, ApiModel, Positive, Time
 from ai_admin.http.path import UuidText
+from ai_admin.keys.values import KeyOrder as KeyOrder
 from ai_admin.users.schemas import LARGEST_PAGE, Models, Name, Tag
 
 MOST_KEYS = 100
@@ -116,17 +117,6 @@ class KeyState(str, Enum):
 
     ACTIVE = "active"
     EXPIRED = "expired"
-
-
-class KeyOrder(str, Enum):
-    """Orders of the list of all keys; `-` descends."""
-
-    CREATED_AT = "createdAt"
-    CREATED_AT_DESC = "-createdAt"
-    EXPIRES_AT = "expiresAt"
-    EXPIRES_AT_DESC = "-expiresAt"
-    LAST_USED_AT = "lastUsedAt"
-    LAST_USED_AT_DESC = "-lastUsedAt"
 
 
 Flag = Literal["true", "false"]

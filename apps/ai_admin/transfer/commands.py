@@ -29,9 +29,7 @@ from ai_admin.transfer.rejects import Reject
 from ai_admin.transfer.tables import FileInvalid
 from ai_admin.users.schemas import UserFilter
 
-app = typer.Typer(
-    help="Find and change users through a server; import and export them on the database.", no_args_is_help=True
-)
+app = typer.Typer()
 _STDIN, _REJECTS = Path("-"), ".rejects.ndjson"
 _SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 

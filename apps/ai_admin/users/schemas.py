@@ -1,7 +1,6 @@
 """What a user is, as callers send and receive it: the Pydantic models behind validation and OpenAPI."""
 
 from datetime import datetime
-from enum import Enum
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -19,6 +18,10 @@ from pydantic import (
 from ai_admin.domains import ascii_domain
 from ai_admin.http.models import LEFT_ALONE, ApiModel, Positive, Time
 from ai_admin.http.path import UuidText
+from ai_admin.users.values import Kind as Kind
+from ai_admin.users.values import Role as Role
+from ai_admin.users.values import Status as Status
+from ai_admin.users.values import UserOrder as UserOrder
 
 LARGEST_ATTRIBUTES = 16 * 1024
 # Bytes of a request with a user: escapes of JSON make six bytes of one, and indentation adds to that.
@@ -42,30 +45,6 @@ _NAME = rf"^[^{_UNSEEN}]*[^{_UNSEEN}{_INVISIBLE}\s][^{_UNSEEN}]*$"
 _MODEL = r"^[A-Za-z0-9*@][A-Za-z0-9._:/@+*-]{0,127}$"
 # Signed and unsigned ones of 64 bits: what JSON parsers agree on.
 _INTEGERS = range(-(2**63), 2**64)
-
-
-class Kind(str, Enum):
-    """Whether a user is a person or a program."""
-
-    HUMAN = "human"
-    SERVICE = "service"
-
-
-class Role(str, Enum):
-    """What a user may administer."""
-
-    OWNER = "owner"
-    ADMIN = "admin"
-    AUDITOR = "auditor"
-    MEMBER = "member"
-
-
-class Status(str, Enum):
-    """Whether a user may use anything; `deleted` is set by DELETE alone."""
-
-    ACTIVE = "active"
-    SUSPENDED = "suspended"
-    DELETED = "deleted"
 
 
 LiveStatus = Annotated[
@@ -255,21 +234,6 @@ _ATTRIBUTES_FILTER = {
     "description": "`attributes[key]=value`: the member equals the value, as a string or as a number, boolean or null.",
     "examples": [{"team": "research"}],
 }
-
-
-class UserOrder(str, Enum):
-    """Orders of the list; `-` descends."""
-
-    CREATED_AT = "createdAt"
-    CREATED_AT_DESC = "-createdAt"
-    UPDATED_AT = "updatedAt"
-    UPDATED_AT_DESC = "-updatedAt"
-    TAG = "tag"
-    TAG_DESC = "-tag"
-    EMAIL = "email"
-    EMAIL_DESC = "-email"
-    NAME = "name"
-    NAME_DESC = "-name"
 
 
 class UserFilter(BaseModel):

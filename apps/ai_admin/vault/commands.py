@@ -25,7 +25,7 @@ from ai_admin.vault.registry import SEALED_COLUMNS, RowsByKey, connect, count_ro
 from ai_admin.vault.ring_file import promoted, read_ring, retired, with_new_key, write_ring
 from ai_admin.vault.rotation import BATCH, Rotation
 
-app = typer.Typer(help="Keys of the vault: what they have sealed, and how they are changed.", no_args_is_help=True)
+app = typer.Typer()
 # Rows that are named; the others are only counted.
 _NAMED = 100
 _MISSING = "missing"
