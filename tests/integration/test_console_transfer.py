@@ -56,6 +56,17 @@ def test_a_file_is_looked_at_first_and_then_brought_in(owner: Browser, sql: psyc
     assert sql.execute("SELECT count(*) FROM audit_events WHERE action = 'users:create'").fetchone() == (1,)
 
 
+def test_console_import_of_file_in_cp1252_keeps_names(owner: Browser, sql: psycopg.Connection) -> None:
+    """A spreadsheet's file came in with broken names, or not at all."""
+    rows = "tag,email,name\nada,ada@example.com,M\u00fcller\n".encode("cp1252")
+    assert "looks like cp1252" in upload(owner, rows).text
+    owner.post("/users/import/apply", {"file": sealed(upload(owner, rows, encoding="cp1252"))})
+    assert sql.execute("SELECT name FROM users WHERE tag = 'ada'").fetchone() == ("M\u00fcller",)
+    broken = upload(owner, b"tag,name\na,\x81\n", encoding="cp1252")
+    assert broken.status_code == 400
+    assert "no text in cp1252" in broken.text
+
+
 def test_only_who_had_it_checked_imports_it(owner: Browser, second: Browser, sql: psycopg.Connection) -> None:
     """A page that somebody else was given, or that nobody was, brings nothing in."""
     file = sealed(upload(owner, ROWS))

@@ -28,6 +28,7 @@ from tests.integration.test_export import ODD
 from tests.serving import USERS, own_database, serving, together
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
+JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv; charset=utf-8"}
 
 
@@ -96,6 +97,36 @@ def test_a_dry_run_changes_nothing_and_says_the_same(server: httpx.Client, sql: 
     assert all(each["details"][0]["loc"] == ["body", "tag"] for each in done["rejects"])
     assert done["rejects"][1]["details"][0]["msg"] == "Lines 2 and 5 have the same tag: keep one of them"
     assert "secret" not in json.dumps(done)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "gb18030"])
+def test_import_of_file_in_another_encoding_keeps_names(server: httpx.Client, encoding: str) -> None:
+    """A spreadsheet's file was refused as no UTF-8, and nothing said what it is or how to take it."""
+    table = "tag,email,name\nada,ada@example.com,Zo\u00e9 M\u00fcller\nbob,bob@example.com,Bob\n".encode(encoding)
+    params = {"encoding": encoding}
+    assert report(server.post(IMPORT, params=params, content=table, headers=CSV)) == {"records": 2, "created": 2}
+    assert server.get(USERS, params={"tag": "ada"}).json()["data"][0]["name"] == "Zo\u00e9 M\u00fcller"
+    assert server.post(IMPORT, params={"encoding": "rot13"}, content=table, headers=CSV).status_code == 400
+
+
+def test_import_of_file_that_is_not_utf_8_says_what_it_looks_like(server: httpx.Client) -> None:
+    """Tables, lines of JSON and documents: each message names an encoding to give."""
+    table = "tag,email,name\nada,ada@example.com,M\u00fcller\nbob,bob@example.com,Bob\n"
+    line = '{"tag": "eve", "email": "eve@example.com", "name": "M\u00fcller"}\n'
+    for text, headers in ((table, CSV), (line, NDJSON)):
+        (reject,) = server.post(IMPORT, content=text.encode("cp1252"), headers=headers).json()["rejects"]
+        assert "looks like cp1252" in reject["details"][0]["msg"]
+    document = '{"users": [{"username": "ada", "firstName": "M\u00fcller"}]}'
+    for text, encoding, params, headers in (
+        (table, "utf-16", {}, CSV),
+        (document, "utf-16", {"format": "keycloak"}, JSON),
+        (document, "cp1252", {"format": "keycloak"}, JSON),
+    ):
+        answer = server.post(IMPORT, params=params, content=text.encode(encoding), headers=headers)
+        assert answer.status_code == 400
+        assert f"such as {encoding}" in answer.json()["details"][0]["msg"]
+    answer = server.post(IMPORT, params={"encoding": "cp1252"}, content=b"tag,name\na,\x81\n", headers=CSV)
+    assert "no text in cp1252" in answer.json()["details"][0]["msg"]
 
 
 def test_every_format_is_offered() -> None:

@@ -64,7 +64,7 @@ def test_what_is_wrong_with_a_row_is_said() -> None:
     told = {line: cells for line, cells in rows(content) if isinstance(cells, str)}
     assert told == {
         2: "A quoted cell that begins in this line does not end as it should",
-        3: "The row is no text in UTF-8",
+        3: "This is not UTF-8; it looks like cp1252. Save the file as UTF-8, or give its encoding, such as cp1252",
         4: f"The row cannot be read: it is longer than {LONGEST_LINE} bytes",
         6: told[6],
     }
@@ -138,11 +138,11 @@ def test_rows_of_nothing_are_none() -> None:
         (b"\n\n", "is empty"),
         ("tag,name\nada,Ada\n".encode("utf-16"), "UTF-8"),
         ("tag,name\nada,Ada\n".encode("utf-16-be"), "UTF-8"),
-        (b"PK\x03\x04\x14\x00\x06\x00\n", "UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06\x00\n", "is a workbook; save it as CSV in UTF-8"),
         (b"tag,name\rada,Ada\r", "carriage return"),
         (b'"tag,name\n', "names of the columns"),
         (b"tag,n\xe4me\n", "names of the columns"),
-        (b"x" * (LONGEST_LINE + 9), "UTF-8"),
+        (b"x" * (LONGEST_LINE + 9), "must name the columns"),
         (b"tag,colour\n", "'colour'"),
         (b"tag,name,\n", "''"),
         (b"tag,Tag\n", "twice"),

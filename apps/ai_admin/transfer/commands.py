@@ -22,6 +22,7 @@ from ai_admin.errors import ApiError, RequestInvalid
 from ai_admin.http.query import read_pairs
 from ai_admin.terminal import Exit, Root, failure, stderr, unread
 from ai_admin.transfer import formats, importing
+from ai_admin.transfer.encodings import ENCODINGS, in_utf_8
 from ai_admin.transfer.exporting import WRITERS, export_users
 from ai_admin.transfer.formats import FORMATS
 from ai_admin.transfer.importing import ImportElsewhere, Outcome, import_users
@@ -34,6 +35,7 @@ _STDIN, _REJECTS = Path("-"), ".rejects.ndjson"
 _SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 
 ImportFormat = Enum("ImportFormat", {name: name for name in FORMATS}, type=str)  # type: ignore[misc]
+FileEncoding = Enum("FileEncoding", {name: name for name in ENCODINGS}, type=str)  # type: ignore[misc]
 ExportFormat = Enum("ExportFormat", {name: name for name in WRITERS}, type=str)  # type: ignore[misc]
 
 
@@ -69,6 +71,7 @@ def import_file(
     match: Annotated[
         Match | None, typer.Option(help="Find users by this; by tag if not given, other systems' users by email.")
     ] = None,
+    encoding: Annotated[FileEncoding, typer.Option(help="Encoding of the file.")] = FileEncoding["utf-8"],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
     rejects: Annotated[
         Path | None,
@@ -89,6 +92,8 @@ def import_file(
 
     Example: ai-admin users import realm.json --format keycloak
 
+    Example: ai-admin users import users.csv --encoding cp1252
+
     Example: zcat users.csv.gz | ai-admin users import - --format csv
     """
     with _told():
@@ -97,7 +102,7 @@ def import_file(
         if chosen is None:
             raise failure(f"the format of {file.name} is not known; give it with --format", Exit.TROUBLE)
         report = _no_link(rejects or _report_beside(file))
-        with _source(file) as source:
+        with _source(file) as given, in_utf_8(given, encoding.value) as source:
             outcome = _imported(settings, source, chosen, match.value if match else None, dry_run=dry_run)
         if outcome.summary.rejected:
             _write_rejects(report, outcome.rejects(settings))

@@ -13,7 +13,7 @@ from typing import IO, Any
 import ijson
 
 from ai_admin.json_values import RepeatedMember
-from ai_admin.transfer.tables import BYTE_ORDER_MARK, FileInvalid
+from ai_admin.transfer.tables import BYTE_ORDER_MARK, UTF_16_MARKS, FileInvalid, not_utf_8
 
 # The parser names the place of each value from the top: what that costs grows with the square of the depth.
 DEEPEST_DOCUMENT = 5_000
@@ -48,6 +48,11 @@ def read_documents(file: IO[bytes], place: str) -> Iterator[Any]:
 
     Raises `FileInvalid` where JSON ends, and where there is nothing.
     """
+    start = file.tell()
+    begins = file.read(64)
+    file.seek(start)
+    if begins.startswith(UTF_16_MARKS) or b"\0" in begins:
+        raise FileInvalid(not_utf_8(begins))
     _skip_mark(file)
     _require_shallow(file)
     found = 0
@@ -55,11 +60,14 @@ def read_documents(file: IO[bytes], place: str) -> Iterator[Any]:
         for item in _items(file, _place(file, place), _Members):
             found += 1
             yield item
-    except ijson.JSONError as error:
-        told = str(error).partition("\n")[0]
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        # The lines behind the first one repeat what stands in the file.
+        told = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
+        told = told.partition("\n")[0]
+        if isinstance(error, UnicodeDecodeError) or "UTF8" in told:
+            told = f"The document is not UTF-8 after {found} users. Save it as UTF-8, or give its encoding"
+            raise FileInvalid(f"{told}, such as cp1252") from None
         raise FileInvalid(f"The document is no JSON after {found} users: {told}") from None
-    except UnicodeDecodeError:
-        raise FileInvalid(f"The document is not UTF-8 after {found} users") from None
     if not found:
         raise FileInvalid(f"The document has no users at {place}")
 

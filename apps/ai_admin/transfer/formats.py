@@ -16,7 +16,7 @@ import orjson
 from ai_admin.folding import fold
 from ai_admin.json_values import loads
 from ai_admin.transfer.documents import Complete, read_documents, require_last_page, require_readable, require_total
-from ai_admin.transfer.tables import LONGEST_LINE, FileInvalid, Row, read_lines, read_rows
+from ai_admin.transfer.tables import LONGEST_LINE, FileInvalid, Row, not_utf_8, read_lines, read_rows
 
 Match = Literal["tag", "email"]
 # What the service sets itself: an export has it, and an import leaves it alone.
@@ -60,7 +60,15 @@ def read_ndjson(file: IO[bytes]) -> Iterator[Record]:
         if line is None:
             yield Record(number, f"The line is longer than {LONGEST_LINE} bytes")
         elif line.strip():
-            yield Record(number, line)
+            yield Record(number, line if _is_utf_8(line) else not_utf_8(line))
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def read_csv(file: IO[bytes]) -> Iterator[Record]:

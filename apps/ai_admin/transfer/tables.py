@@ -13,6 +13,7 @@ from typing import IO, NamedTuple
 # Longer lines, and rows, are no users; the largest a user can be is some ten times 16 KiB of escapes.
 LONGEST_LINE = 1 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _DELIMITERS = ",;\t"
 # How often a file, and a row of the longest, is read again at most. The lines of an unclosed quote end at the next one:
 # of a file that people made, none is read again twice.
@@ -21,6 +22,21 @@ _MOST_AGAIN = 4
 
 class FileInvalid(Exception):
     """The file is not of this format: nothing of it can be read, or nothing more."""
+
+
+def not_utf_8(text: bytes) -> str:
+    """What bytes that are not UTF-8 look like, and what to do."""
+    if text.startswith(b"PK\x03\x04"):
+        return "This is a workbook; save it as CSV in UTF-8"
+    if b"\0" in text or text.startswith(UTF_16_MARKS):
+        looks = "utf-16"
+    else:
+        try:
+            text.decode("cp1252")
+            looks = "cp1252"
+        except UnicodeDecodeError:
+            return "This is not UTF-8. Save the file as UTF-8, or give its encoding, such as utf-16"
+    return f"This is not UTF-8; it looks like {looks}. Save the file as UTF-8, or give its encoding, such as {looks}"
 
 
 class Row(NamedTuple):
@@ -66,8 +82,10 @@ def read_rows(file: IO[bytes]) -> Iterator[Row]:
 
 
 def _delimiter(header: bytes | None) -> str:
-    if header is None or b"\0" in header or header.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise FileInvalid("The file is no text in UTF-8; save it as CSV in UTF-8")
+    if header is None:
+        raise FileInvalid(f"The first line is longer than {LONGEST_LINE} bytes; it must name the columns")
+    if b"\0" in header or header.startswith(UTF_16_MARKS):
+        raise FileInvalid(not_utf_8(header))
     if b"\r" in header.rstrip(b"\r\n"):
         raise FileInvalid("The lines end with a carriage return alone; save the file with other line ends")
     return next((each for each in _DELIMITERS if each.encode() in header), ",")
@@ -109,7 +127,7 @@ class _Feed:
     def taken(self, cells: list[str] | str) -> Row:
         """The row that these cells are; the next line begins another one."""
         is_row = self._is_text or isinstance(cells, str)
-        row = Row(self._line, cells if is_row else "The row is no text in UTF-8")
+        row = Row(self._line, cells if is_row else not_utf_8(b"".join(line or b"" for line in self._taken)))
         self._line += len(self._taken)
         self._taken.clear()
         self._octets, self._is_text = 0, True

@@ -35,6 +35,7 @@ from ai_admin.http.query import read_query
 from ai_admin.http.request_log import request_id
 from ai_admin.operations import describe
 from ai_admin.services import one_of_few, services
+from ai_admin.transfer.encodings import Encoding, in_utf_8
 from ai_admin.transfer.exporting import export_users
 from ai_admin.transfer.formats import Match
 from ai_admin.transfer.importing import ImportElsewhere, Outcome, import_users
@@ -80,6 +81,7 @@ class ImportQuery(BaseModel):
         Literal["tag", "email"] | None,
         Field(description="By what users are found; by tag if not given, users of other systems by email."),
     ] = None
+    encoding: Annotated[Encoding, Field(description="The encoding of the file.")] = "utf-8"
     dry_run: Annotated[
         Literal["true", "false"],
         Field(alias="dryRun", description="`true` says what would change, and changes nothing."),
@@ -168,7 +170,7 @@ def import_file() -> Response:
         require_scope(Scope.USERS_READ)
     with one_of_few(), TemporaryFile() as file:
         receive(file, settings.config.max_import_bytes)
-        outcome = imported(file, form, match=query.match, dry_run=dry_run)
+        outcome = imported(file, form, match=query.match, dry_run=dry_run, encoding=query.encoding)
         rejects = outcome.rejects(settings) if outcome.summary.rejected else ()
         return answer(
             {
@@ -180,23 +182,26 @@ def import_file() -> Response:
         )
 
 
-def imported(file: IO[bytes], form: str, *, match: Match | None, dry_run: bool) -> Outcome:
+def imported(
+    file: IO[bytes], form: str, *, match: Match | None, dry_run: bool, encoding: Encoding = "utf-8"
+) -> Outcome:
     """What comes of an import by the caller. Raises as `import_users` does, but what a caller can be told."""
 
     def record(connection: Connection, error: Forbidden, line: int, user_id: UUID | None) -> None:
         write_refusal(connection, error, user_id, line=line, dryRun=dry_run)
 
     try:
-        return import_users(
-            services().settings,
-            actor(),
-            file,
-            form,
-            match=match,
-            dry_run=dry_run,
-            most_rejects=_MOST_REJECTS,
-            on_refusal=record,
-        )
+        with in_utf_8(file, encoding) as text:
+            return import_users(
+                services().settings,
+                actor(),
+                text,
+                form,
+                match=match,
+                dry_run=dry_run,
+                most_rejects=_MOST_REJECTS,
+                on_refusal=record,
+            )
     except FileInvalid as error:
         raise RequestInvalid.at("body", message=str(error)) from None
     except ImportElsewhere:

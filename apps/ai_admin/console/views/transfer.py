@@ -33,8 +33,10 @@ from ai_admin.errors import (
 from ai_admin.http.query import read_pairs
 from ai_admin.operations import LARGEST, UPLOAD, describe
 from ai_admin.services import one_of_few, services
+from ai_admin.transfer.encodings import ENCODINGS, Encoding, in_utf_8
 from ai_admin.transfer.formats import FORMATS
 from ai_admin.transfer.importing import Outcome
+from ai_admin.transfer.tables import FileInvalid
 from ai_admin.transfer.views import ExportQuery, exported, imported
 
 console_transfer = blueprint(TRANSFER)
@@ -100,7 +102,12 @@ def check_file() -> Response:
     form = request.form.get("format") or next((_SUFFIXES[end] for end in _SUFFIXES if name.endswith(end)), "")
     if form not in FORMATS:
         return _form(gettext("Say what kind of file this is."))
-    content = sent.read()
+    try:
+        # The page holds the file in UTF-8.
+        with in_utf_8(BytesIO(sent.read()), _encoding()) as text:
+            content = text.read()
+    except FileInvalid as error:
+        return _form(str(error))
     try:
         with one_of_few():
             outcome = imported(BytesIO(content), form, match=None, dry_run=True)
@@ -129,6 +136,11 @@ def import_checked() -> Response:
         return _report(outcome, name, None)
 
 
+def _encoding() -> Encoding:
+    chosen = request.form.get("encoding", "utf-8")
+    return next((encoding for encoding in ENCODINGS if encoding == chosen), "utf-8")
+
+
 def _form(fault: str) -> Response:
     return page(
         "import",
@@ -136,6 +148,8 @@ def _form(fault: str) -> Response:
         fault=fault,
         formats=_NAMES,
         chosen=request.form.get("format", ""),
+        encodings=ENCODINGS,
+        encoding=_encoding(),
         largest=services().settings.config.max_body_bytes,
     )
 
