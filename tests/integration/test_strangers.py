@@ -32,6 +32,8 @@ _PUBLIC_FORMS = ("/sign-in", "/sign-out", "/language")
 _FLOODS: dict[str, dict[str, str]] = {
     "parameters": {"QUERY_STRING": "a&" * 150_000},
     "one parameter": {"QUERY_STRING": "next=" + "%41" * 100_000},
+    "percent signs": {"QUERY_STRING": "next=" + "%" * 65_000},
+    "percent signs in names": {"QUERY_STRING": "&".join(["%" * 64] * 999)},
     "cookies": {"HTTP_COOKIE": "a=b; " * 80_000},
     "one cookie": {"HTTP_COOKIE": "aia_form=" + "x" * 400_000},
     "languages": {"HTTP_ACCEPT_LANGUAGE": "a," * 200_000},

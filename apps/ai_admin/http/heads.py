@@ -6,13 +6,16 @@ query of every request. Each of them takes time with the number of parts, and no
 
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask, current_app, request
 
 from ai_admin.errors import BadRequest, RequestInvalid
+from ai_admin.operations import operation_of
 
 # More than the models take together; each of their lists has its own bound.
 MOST_PARAMETERS = 1000
 LONGEST_QUERY = 65_536
+# That of an operation that anybody may call: its longest parameter is an address that is sealed.
+_LONGEST_PUBLIC_QUERY = 16_384
 # A token of an identity provider has at most 8 KiB, and a browser's cookies for one path are seldom longer.
 LONGEST_HEADER = 16_384
 LONGEST_PATH = 8192
@@ -39,6 +42,10 @@ def _refuse_oversized() -> None:
     if name == "QUERY_STRING":
         message = f"More than {MOST_PARAMETERS} parameters, or longer than {LONGEST_QUERY} bytes"
         raise RequestInvalid.at("query", message=message)
+    operation = operation_of(current_app, request.url_rule.endpoint) if request.url_rule else None
+    is_public = operation is not None and operation.entry == "public"
+    if is_public and len(request.environ.get("QUERY_STRING", "")) > _LONGEST_PUBLIC_QUERY:
+        raise RequestInvalid.at("query", message=f"Longer than {_LONGEST_PUBLIC_QUERY} bytes")
     if name is not None and name != "PATH_INFO":
         header = name.removeprefix("HTTP_").replace("_", "-").title()
         raise BadRequest(f"The header {header} is longer than {LONGEST_HEADER} bytes.")
