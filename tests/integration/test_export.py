@@ -119,6 +119,18 @@ def test_the_commands_go_both_ways(filled: Settings, tmp_path: Path, sql: psycop
     assert (json.loads(reject)["line"], json.loads(reject)["errorCode"]) == (4, "VALIDATION_ERROR")
 
 
+def test_import_command_with_encoding_keeps_names(filled: Settings, tmp_path: Path, sql: psycopg.Connection) -> None:
+    """A spreadsheet's file needs no other tool: the reject says cp1252, and --encoding cp1252 takes the row."""
+    root = ["--root", str(filled.root)]
+    source = tmp_path / "excel.csv"
+    source.write_bytes("tag,email,name\nzoe,zoe@example.com,Zo\u00eb\n".encode("cp1252"))
+    assert runner.invoke(app, ["users", "import", str(source), *root]).exit_code == 1
+    assert "looks like cp1252" in (tmp_path / "excel.csv.rejects.ndjson").read_text()
+    result = runner.invoke(app, ["users", "import", str(source), "--encoding", "cp1252", *root])
+    assert result.stdout == "1 record: 1 created, 0 changed, 0 unchanged, 0 rejected\n"
+    assert sql.execute("SELECT name FROM users WHERE tag = 'zoe'").fetchone() == ("Zo\u00eb",)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
