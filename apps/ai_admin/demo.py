@@ -27,6 +27,7 @@ from rich.text import Text
 from ai_admin.config import Settings
 from ai_admin.database import connection_arguments
 from ai_admin.folding import fold, sort_key, words
+from ai_admin.terminal import rate
 
 SEED = 1815
 # Users a transaction: what an interruption can lose, and few enough for the progress to move.
@@ -162,7 +163,7 @@ class _Rate(ProgressColumn):
     """Users a second."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:,.0f}/s")
+        return Text(rate(task.speed))
 
 
 def _progress(console: Console) -> Progress:

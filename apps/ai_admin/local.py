@@ -15,7 +15,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import IO, Annotated
 
@@ -96,7 +95,17 @@ def _start(
         _fill(settings, demo_users)
     port = listener.getsockname()[1]
     listener.close()
-    serve(host, port, workers, data / "metrics", partial(_welcome, owner_key))
+    known = root / ".local" / "address"
+    stack.callback(known.unlink, missing_ok=True)
+
+    def ready(address: str) -> None:
+        reachable = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        # script/ai-admin reads these three lines.
+        known.parent.mkdir(exist_ok=True)
+        known.write_text(f"{reachable}\n{owner_key.absolute()}\n{settings.root.absolute()}\n", encoding="utf-8")
+        _welcome(owner_key, address)
+
+    serve(host, port, workers, data / "metrics", ready)
 
 
 @contextmanager
@@ -225,6 +234,9 @@ def _welcome(owner_key: Path, address: str) -> None:
     _console.print(
         f"""
 [bold green]AI Admin is ready[/] at [bold]{address}[/]
+  console        {address}/ai/admin/console
+  command line   script/ai-admin users list
+  owner's key    {_short(owner_key)}
   documentation  {address}/ai/admin/docs
   first request  curl -s {address}/ai/admin/users -H "Authorization: Bearer $(cat {_short(owner_key)})" \\
                    -H 'Content-Type: application/json' \\

@@ -95,6 +95,11 @@ def _is_unsafe(char: str) -> bool:
     return unicodedata.category(char) in _MOVING or unicodedata.bidirectional(char) in _TURNING
 
 
+def rate(speed: float | None, unit: str = "") -> str:
+    """Return a rate as a progress bar shows it; nothing until there is one, and never 0."""
+    return f"{speed:,.0f}{unit}/s" if speed and speed >= 1 else ""
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Rows as a table for people; a column is named after the member that it shows."""
     table = Table(*columns, box=None, pad_edge=False)

@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from ai_admin import __version__
@@ -19,7 +22,8 @@ from ai_admin.app import create_app
 from ai_admin.cli import app
 from ai_admin.config import Settings
 from ai_admin.database import SCHEMA_VERSION
-from ai_admin.terminal import Exit
+from ai_admin.local import app as local
+from ai_admin.terminal import Exit, rate
 from tests.conftest import ROOT, write_mount
 
 runner = CliRunner()
@@ -201,6 +205,9 @@ echo "${AI_ADMIN_ROOT:-none} ${AI_ADMIN_KEY_FILE:-none} $*"
         ({"AI_ADMIN_ROOT": "/x"}, ["users", "list"], "/x", "{clone}/.local/owner.key"),
         ({"AI_ADMIN_KEY_FILE": "my.key"}, ["users", "list"], "{clone}/.local/data/mount", "my.key"),
         ({"AI_ADMIN_URL": "https://a.example"}, ["users", "list"], "{clone}/.local/data/mount", "none"),
+        ({"AI_ADMIN_URL": "{address}"}, ["users", "list"], "{clone}/.local/data/mount", "{clone}/.local/owner.key"),
+        ({}, ["users", "list", "--url", "{address}/"], "{clone}/.local/data/mount", "{clone}/.local/owner.key"),
+        ({"AI_ADMIN_URL": "{address}1"}, ["users", "list"], "{clone}/.local/data/mount", "none"),
         ({}, ["users", "list", "--url", "https://a.example"], "{clone}/.local/data/mount", "none"),
         ({}, ["users", "list", "--url=https://a.example"], "{clone}/.local/data/mount", "none"),
     ],
@@ -211,6 +218,9 @@ def test_a_clone_knows_its_own_server(
     """A newcomer names neither settings nor key; and the key of that server's owner goes to no other address."""
     (tmp_path / "script").mkdir()
     (tmp_path / "script" / "ai-admin").write_bytes((ROOT / "script" / "ai-admin").read_bytes())
+    address = "http://127.0.0.1:8080"
+    environment = {name: value.format(address=address) for name, value in environment.items()}
+    arguments = [argument.format(address=address) for argument in arguments]
     made = 'root=$(cd "$(dirname "$0")/.." && pwd)\nprepare_environment() { python=$root/show; }\n'
     (tmp_path / "script" / "environment.sh").write_text(made)
     (tmp_path / "show").write_text(SHOW)
@@ -225,6 +235,60 @@ def test_a_clone_knows_its_own_server(
     (tmp_path / ".local" / "data" / "mount").mkdir(parents=True)
     (tmp_path / ".local" / "owner.key").write_text("aia_x")
     assert said() == [root.format(clone=tmp_path), key.format(clone=tmp_path)]
+
+
+def test_clone_knows_the_server_that_runs_from_it(tmp_path: Path) -> None:
+    """With another --port or --data, script/ai-admin spoke to port 8080, or without a key."""
+    (tmp_path / "script").mkdir()
+    (tmp_path / "script" / "ai-admin").write_bytes((ROOT / "script" / "ai-admin").read_bytes())
+    made = 'root=$(cd "$(dirname "$0")/.." && pwd)\nprepare_environment() { python=$root/show; }\n'
+    (tmp_path / "script" / "environment.sh").write_text(made)
+    (tmp_path / "show").write_text(
+        '#!/bin/sh\necho "${AI_ADMIN_URL:-none} ${AI_ADMIN_KEY_FILE:-none} $AI_ADMIN_ROOT"\n'
+    )
+    (tmp_path / "show").chmod(0o755)
+    data = tmp_path / "my data"
+    data.mkdir()
+    (data / "owner.key").write_text("aia_x")
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local" / "address").write_text(f"http://127.0.0.1:9001\n{data}/owner.key\n{data}\n")
+
+    def said(*arguments: str, **given: str) -> str:
+        command = ["sh", str(tmp_path / "script" / "ai-admin"), "users", "list", *arguments]
+        environment = {"PATH": os.environ["PATH"], **given}
+        return subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout.strip()
+
+    assert said() == f"http://127.0.0.1:9001 {data}/owner.key {data}"
+    assert said(AI_ADMIN_URL="http://127.0.0.1:9001/") == f"http://127.0.0.1:9001/ {data}/owner.key {data}"
+    assert said(AI_ADMIN_URL="http://127.0.0.1:8080") == f"http://127.0.0.1:8080 none {data}"
+    assert said("--url", "http://127.0.0.1:8080") == f"none none {data}"
+
+
+def test_help_of_the_server_installs_nothing_and_names_every_option(tmp_path: Path) -> None:
+    """`script/server --help` in a fresh clone installed 66 packages first."""
+    (tmp_path / "server").write_bytes((ROOT / "script" / "server").read_bytes())
+    (tmp_path / "environment.sh").write_text("prepare_environment() { exit 9; }\n")
+    parameters: list[Any] = list(get_command(local).params)
+    options = {name for option in parameters if not option.hidden for name in option.opts}
+    for option in ("--help", "-h"):
+        command = ["sh", str(tmp_path / "server"), option]
+        told = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        assert set(re.findall(r"(?<!\S)--?[a-z]+", told.partition("\n  ")[2])) == options | {"-h", "--help"}
+
+
+def test_rate_is_shown_once_there_is_one() -> None:
+    """A progress bar that says 0/s looks as if it were stuck."""
+    assert [rate(speed, " users") for speed in (None, 0.0, 0.4, 1234.5)] == ["", "", "", "1,234 users/s"]
+
+
+def test_files_that_the_documents_write_are_ignored_by_git() -> None:
+    """A key that the quick start wrote into the clone could be committed."""
+    patterns = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
+    for document in ("README.md", "docs/quickstart.md", "docs/cli.md"):
+        for name in re.findall(
+            r"> ([\w-]+\.(?:csv|key))$", (ROOT / document).read_text(encoding="utf-8"), re.MULTILINE
+        ):
+            assert any(fnmatch(name, pattern) for pattern in patterns), name
 
 
 # Pydantic is not among them: Typer imports it to read options.

@@ -108,9 +108,19 @@ def test_serves_stops_and_keeps_the_data(start: Start, root: Path, ending: signa
     assert "ai_admin_http_requests_total" in httpx.get(f"{address}/metrics").text
     server.stop(ending)
     assert not _postmaster(root).exists(), "PostgreSQL was not stopped"
+    assert not (root / ".local" / "address").exists()
 
     again = start()
     address = again.wait_for_address()
+    assert (root / ".local" / "address").read_text().split() == [
+        address,
+        str(root / ".local" / "owner.key"),
+        str(root / ".local" / "data" / "mount"),
+    ]
+    banner = [again.error.readline() for _ in range(3)]
+    assert f"{address}/ai/admin/console" in banner[0]
+    assert "script/ai-admin" in banner[1]
+    assert ".local/owner.key" in banner[2]
     assert _owner(root) == owner
     assert (root / ".local" / "data" / "audit-seal.key").stat().st_mode & 0o777 == 0o600
     verify = ("audit", "verify", "--root", str(root / ".local" / "data" / "mount"))

@@ -20,7 +20,7 @@ from ai_admin.access.actors import service
 from ai_admin.config import ConfigError, Settings, load_settings
 from ai_admin.errors import ApiError, RequestInvalid
 from ai_admin.http.query import read_pairs
-from ai_admin.terminal import Exit, Root, failure, stderr, unread
+from ai_admin.terminal import Exit, Root, failure, rate, stderr, unread
 from ai_admin.transfer import formats, importing
 from ai_admin.transfer.encodings import ENCODINGS, in_utf_8
 from ai_admin.transfer.exporting import WRITERS, export_users
@@ -124,7 +124,7 @@ def _imported(
         def tell(now: importing.Progress) -> None:
             elapsed = progress.tasks[0].elapsed
             speed = (now.summary.records - started.setdefault("at", now.summary.records)) / (elapsed or 1)
-            progress.update(task, completed=now.position, rate=f"{speed:,.0f} users/s")
+            progress.update(task, completed=now.position, rate=rate(speed, " users"))
 
         by = service("users import")
         try:
