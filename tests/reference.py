@@ -60,6 +60,8 @@ class Reference:
     keys: dict[str, Key] = field(default_factory=dict)
     secrets: dict[tuple[str, str], list[Version]] = field(default_factory=dict)
     kept: dict[str, tuple[dict[str, Any], str]] = field(default_factory=dict)
+    # Idempotency keys of creates whose user was purged.
+    erased: set[str] = field(default_factory=set)
     events: list[tuple[str, str]] = field(default_factory=list)
 
     # Users
@@ -124,6 +126,7 @@ class Reference:
         del self.users[user_id]
         self.keys = {key_id: key for key_id, key in self.keys.items() if key.user != user_id}
         self.secrets = {place: versions for place, versions in self.secrets.items() if place[0] != user_id}
+        self.erased |= {name for name, kept in self.kept.items() if kept[1] == user_id}
         self.kept = {name: kept for name, kept in self.kept.items() if kept[1] != user_id}
         self.events.append(("users:purge", user_id))
 

@@ -27,7 +27,7 @@ EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
 STATUS = {
     "VALIDATION_ERROR": 400, "USER_NOT_FOUND": 404, "KEY_NOT_FOUND": 404, "SECRET_NOT_FOUND": 404,
     "DUPLICATE_TAG": 409, "DUPLICATE_EMAIL": 409, "USER_SUSPENDED": 409, "VERSION_MISMATCH": 412,
-    "IDEMPOTENCY_KEY_REUSED": 422,
+    "IDEMPOTENCY_KEY_REUSED": 422, "IDEMPOTENT_ANSWER_ERASED": 409,
 }  # fmt: skip
 
 
@@ -139,6 +139,8 @@ class Directory(RuleBasedStateMachine):
             return None
 
         def expected() -> dict[str, Any]:
+            if once in self.model.erased:
+                raise Refused("IDEMPOTENT_ANSWER_ERASED")
             if kept is None:
                 return self.model.create(sent)
             if kept[0] != sent:

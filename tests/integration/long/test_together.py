@@ -344,7 +344,7 @@ def test_a_database_that_only_reads(api: httpx.Client, sql: psycopg.Connection, 
     sql.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     assert end_connections(sql)
     for response in (api.post(USERS, json={"tag": "y", "kind": "service"}), api.put(path, json={"name": "X"})):
-        assert_problem(response, 503, "DATABASE_UNAVAILABLE")
+        assert_problem(response, 503, "DATABASE_READ_ONLY")
     assert api.get(path).json()["version"] == 1
 
 
