@@ -19,7 +19,7 @@ cp "$SRC_PKG"/*.py "$DEPLOY_PKG"
 cp -R "$SRC_PKG/ai_admin" "$DEPLOY_PKG"
 
 # What no function imports: the single-process form, caches, type stubs, sources of compiled modules.
-for name in __main__ audit/commands cli console/views/transfer demo doctor embedded health local metrics migrate \
+for name in __main__ audit/commands cli command_groups console/views/transfer demo doctor embedded health local metrics migrate \
   openapi reference server terminal vault/commands vault/ring_file vault/rotation; do
   rm -f "$DEPLOY_PKG/ai_admin/$name.py"
 done

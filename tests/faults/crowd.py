@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 # Part of a declared body that is sent.
 _MOST = 0.95
-# Seconds for which the connections stay open once everything is sent.
+# Seconds for which the connections stay open once everything is sent and no more answers come.
 _STAY_S = 2.0
 _MOST_S = 20.0
 _PART = memoryview(bytes(1 << 16))
@@ -37,10 +37,12 @@ def send_most(port: int, number: int, path: str, size: int, keys: Sequence[str] 
             selector.register(caller.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, caller)
         ends = time.monotonic() + _MOST_S
         stays: float | None = None
-        while selector.get_map() and time.monotonic() < (stays or ends):
-            for key, events in selector.select(0.1):
+        while selector.get_map() and time.monotonic() < min(stays or ends, ends):
+            happened = selector.select(0.1)
+            for key, events in happened:
                 key.data.go_on(events, selector)
-            if stays is None and not any(caller.unsent for caller in callers):
+            # A server that is still answering is waited for.
+            if (stays is None or happened) and not any(caller.unsent for caller in callers):
                 stays = time.monotonic() + _STAY_S
     return Counter(caller.status for caller in callers)
 

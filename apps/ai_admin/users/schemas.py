@@ -91,8 +91,9 @@ Tag = Annotated[
 ]
 Email = Annotated[
     str,
-    BeforeValidator(ascii_domain),
+    # Before the validator, or Pydantic would leave them out of the JSON Schema.
     StringConstraints(pattern=_EMAIL, max_length=254),
+    BeforeValidator(ascii_domain),
     Field(
         description="Unique; case makes no difference. Required for a human, optional for a service. An international "
         "domain is kept in its ASCII form: `ada@bücher.example` becomes `ada@xn--bcher-kva.example`.",
@@ -221,8 +222,10 @@ def _no_blank(address: str) -> str:
 
 Searched = Annotated[str, StringConstraints(min_length=1, max_length=254, pattern=_SEARCHED)]
 AnyOf = Annotated[list[Searched], Field(max_length=100, description="Equal to this; repeated, to any of them.")]
-Addresses = Annotated[AnyOf, AfterValidator(lambda values: [_no_blank(value) for value in values])]
-Prefix = Annotated[Searched, Field(description="Begins with this; letters' case makes no difference.")]
+_Address = Annotated[Searched, AfterValidator(_no_blank), Field(json_schema_extra={"pattern": r"^[^\u0000 ]*$"})]
+Addresses = Annotated[list[_Address], Field(max_length=100, description="Equal to this; repeated, to any of them.")]
+_BEGINS = Field(description="Begins with this; letters' case makes no difference.")
+Prefix = Annotated[Searched, _BEGINS]
 
 
 # Pydantic would write the keys' pattern as `patternProperties`, which lets every other key pass.
@@ -252,7 +255,7 @@ class UserFilter(BaseModel):
         | None
     ) = None
     tag_prefix: Annotated[Prefix | None, Field(alias="tag[prefix]")] = None
-    email_prefix: Annotated[Annotated[Prefix, AfterValidator(_no_blank)] | None, Field(alias="email[prefix]")] = None
+    email_prefix: Annotated[Annotated[_Address, _BEGINS] | None, Field(alias="email[prefix]")] = None
     name_prefix: Annotated[Prefix | None, Field(alias="name[prefix]")] = None
     created_gte: Annotated[Time | None, Field(alias="createdAt[gte]")] = None
     created_gt: Annotated[Time | None, Field(alias="createdAt[gt]")] = None

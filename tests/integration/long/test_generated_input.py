@@ -154,6 +154,8 @@ _VALID = {
     "ndjson": _NDJSON,
     "csv": _CSV,
     **{form: (text if isinstance(text, str) else json.dumps(text)).encode() for form, text in FOREIGN.items()},
+    "anthropic": b'{"data": [{"id": "user_01", "type": "user", "email": "ada@example.com", "role": "user"}],'
+    b' "has_more": false, "first_id": "user_01", "last_id": "user_01"}',
 }
 _PIECES = [
     b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\r", b"\0", b"\xff", b"\xef\xbb\xbf", b"\\u0000",

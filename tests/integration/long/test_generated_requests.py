@@ -91,7 +91,8 @@ def _send_example(schema: BaseSchema, case: Any) -> None:
     content = schema.raw_schema["paths"][IMPORT]["post"]["requestBody"]["content"]
     case.body = content[case.media_type]["examples"]["example1"]["value"]
     form = {"format": "keycloak"} if case.media_type == "application/json" else {}
-    case.query = {name: value for name, value in (case.query or {}).items() if name != "format"} | form
+    kept = {name: value for name, value in (case.query or {}).items() if name not in {"format", "encoding"}}
+    case.query = kept | form
 
 
 def _stay_near(query: dict[str, Any]) -> None:
