@@ -31,12 +31,6 @@ def test_bare_address_leads_on(server: httpx.Client, path: str) -> None:
         assert server.get(link).status_code in {200, 303}, link
 
 
-def test_console_with_a_slash_is_the_console(server: httpx.Client) -> None:
-    """The address with a slash at its end was a raw JSON 404 (keycloak #36594)."""
-    page = server.get("/ai/admin/console/", headers=BROWSER)
-    assert (page.status_code, page.headers["Location"][:25]) == (303, "/ai/admin/console/sign-in")
-
-
 def test_favicon_is_there(server: httpx.Client) -> None:
     """Browsers ask for it on every page, and each request was a 404 in the log."""
     icon = server.get("/favicon.ico", headers={"Authorization": ""})

@@ -15,8 +15,6 @@ _YEAR_S = 365 * 24 * 3600
 
 
 @console.get("")
-# Werkzeug 2.0 would lead the address without the slash to this one.
-@console.get("/", strict_slashes=False)
 @describe("First page", "signed-in", answers={303: None}, page=True)
 def first_page() -> Response:
     """The overview where the caller may see it, and otherwise themselves."""
