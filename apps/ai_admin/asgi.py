@@ -286,7 +286,7 @@ def _environ(scope: Message) -> dict[str, Any]:
         value = raw_value.decode("latin-1")
         # Lines of one name are one list (RFC 9110, 5.3); cookies alone are joined otherwise (RFC 9113, 8.2.3).
         separator = "; " if name == "HTTP_COOKIE" else ", "
-        # What is too long already is refused: to go on would take time with the square of the lines.
+        # A header that is too long already is refused: to go on would take time with the square of the lines.
         if name not in environ:
             environ[name] = value
         elif len(environ[name]) <= LONGEST_HEADER:

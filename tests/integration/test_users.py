@@ -290,6 +290,13 @@ def test_numbers_that_jsonb_writes_otherwise_are_no_change(api: httpx.Client, nu
     assert versions == [2, 2, 2]
 
 
+def versions_of(api: httpx.Client, path: str, *values: str) -> list[int]:
+    """Set an attribute to each of these JSON texts in turn; return the user's version after each."""
+    headers = {"Content-Type": "application/json"}
+    bodies = [f'{{"attributes": {{"x": {value}}}}}' for value in values]
+    return [api.put(path, content=body, headers=headers).json()["version"] for body in bodies]
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [("0", "false"), ("false", "0"), ("1", "true"), ("true", "1.0"), ('{"a": [1]}', '{"a": [true]}'), ('""', "null")],
@@ -299,12 +306,7 @@ def test_change_between_values_python_holds_equal_has_version_and_event(
 ) -> None:
     """`{"isAdmin": 0}` becoming `{"isAdmin": false}` was a new version whose event did not say what changed."""
     path = api.post(USERS, json=ADA).headers["Location"]
-    versions = [
-        api.put(
-            path, content=f'{{"attributes": {{"x": {value}}}}}', headers={"Content-Type": "application/json"}
-        ).json()["version"]
-        for value in (before, after, after)
-    ]
+    versions = versions_of(api, path, before, after, after)
     assert versions == [2, 3, 3]
     log = api.get("/ai/admin/audit", params={"action": "users:update", "target": path.rpartition("/")[2]}).json()
     changes = [event["changes"]["attributes"] for event in log["data"]]
@@ -319,12 +321,7 @@ def test_change_to_the_same_json_number_makes_neither_version_nor_event(
 ) -> None:
     """A client that writes a number in another way would fill the history with changes of nothing."""
     path = api.post(USERS, json=ADA).headers["Location"]
-    versions = [
-        api.put(
-            path, content=f'{{"attributes": {{"x": {value}}}}}', headers={"Content-Type": "application/json"}
-        ).json()["version"]
-        for value in (before, after, before)
-    ]
+    versions = versions_of(api, path, before, after, before)
     assert versions == [2, 2, 2]
     log = api.get("/ai/admin/audit", params={"action": "users:update"}).json()["data"]
     assert len(log) == 1

@@ -34,9 +34,9 @@ ERRORS: tuple[type[ApiError], ...] = (
     DatabaseUnavailable,
     IdentityProviderUnavailable,
 )
-# Methods that change nothing (RFC 9110, 9.2.1). What a gateway asks by POST changes nothing either.
+# Methods that change nothing (RFC 9110, 9.2.1). A POST with a gateway scope changes nothing either.
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-# What is an event of its own: nobody known, or somebody who may not.
+# Errors that are an event of their own: the caller is unknown, or may not do this.
 REFUSALS: tuple[type[ApiError], ...] = (Unauthenticated, Forbidden)
 _log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def record_refusal(error: ApiError, user_id: UUID | None, **where: object) -> No
     """Write the event of a refusal, where the rate allows it; `user_id` is the user it was about.
 
     For a part of a request that is refused while the rest goes on; `where` says which part. A refusal that is the
-    answer is recorded without this. What cannot be written is in the log at least, and the answer stays.
+    answer is recorded without this. An event that cannot be written is in the log at least, and the answer stays.
     """
     try:
         with services().database.transaction() as connection:
